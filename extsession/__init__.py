@@ -1,0 +1,90 @@
+"""Persistent Python sessions in other processes.
+
+    >>> from extsession import ExtSession
+    >>> with ExtSession() as session:
+    ...     session.execute("x = 6 * 7").wait().completion.ok
+    ...     session["x"]
+    True
+    42
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from ._engine.completion import Completion, Outcome, Step
+from ._engine.output import OutputChunk, RichOutput
+from ._protocol.records import ErrorInfo, Usage
+from ._sync.oneshot import ExecResult, ExtEval, exteval, extexec
+from ._sync.results import ExtResults
+from ._sync.session import ExtSession
+from ._worker.session import Session
+from .errors import (
+    CallCancelled,
+    CallTimeout,
+    ExtSessionError,
+    InterpreterError,
+    LaunchError,
+    LimitExceeded,
+    NotReady,
+    ProtocolError,
+    RemoteError,
+    SessionClosed,
+    SessionDied,
+    ValueRefused,
+)
+from .options import PIPE, Display, Ladder
+
+if TYPE_CHECKING:
+    from ._aio import AsyncExtEval, AsyncExtResults, AsyncExtSession, async_exteval, async_extexec
+
+__version__ = "0.1.0"
+
+_ASYNC = ("AsyncExtEval", "AsyncExtResults", "AsyncExtSession", "async_exteval", "async_extexec")
+
+__all__ = [
+    "PIPE",
+    "AsyncExtEval",
+    "AsyncExtResults",
+    "AsyncExtSession",
+    "CallCancelled",
+    "CallTimeout",
+    "Completion",
+    "Display",
+    "ErrorInfo",
+    "ExecResult",
+    "ExtEval",
+    "ExtResults",
+    "ExtSession",
+    "ExtSessionError",
+    "InterpreterError",
+    "Ladder",
+    "LaunchError",
+    "LimitExceeded",
+    "NotReady",
+    "Outcome",
+    "OutputChunk",
+    "ProtocolError",
+    "RemoteError",
+    "RichOutput",
+    "Session",
+    "SessionClosed",
+    "SessionDied",
+    "Step",
+    "Usage",
+    "ValueRefused",
+    "async_exteval",
+    "async_extexec",
+    "errors",
+    "exteval",
+    "extexec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ASYNC:  # anyio is imported by those who use it only
+        from . import _aio
+
+        return getattr(_aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,380 @@
+"""What both colours of a session share: its options, how requests are made, what results show.
+
+Nothing here waits. A colour holds its own lock around every call into a Core, its machine and its link.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._launch import payload
+from .._launch.base import Launcher, Spec
+from .._launch.interpreter import Interpreter, find
+from .._launch.local import LocalLauncher, require_platform
+from .._protocol import messages, values
+from .._protocol.faults import CannotTravel, ProtocolFault
+from .._protocol.frames import MAX_CALL
+from ..errors import NotReady, RemoteProtocolError, ValueRefused
+from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
+from .call import Call
+from .link import Link
+from .machine import Phase, SessionMachine
+from .stdin import CallStdin, InputCallback
+
+_WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
+
+Given = str | bytes | InputCallback | None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a session was asked to be; see ExtSession for the meaning of each."""
+
+    python: str | os.PathLike[str] | None = None
+    cwd: str | os.PathLike[str] | None = None
+    env: Mapping[str, str] | None = None
+    stdin: InputCallback | None = None
+    output_limit: int | None = OUTPUT_LIMIT
+    display: Display = Display.REPR
+    end_on_exit: bool = True
+    ladder: Ladder = field(default_factory=Ladder)
+    start_timeout: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        if self.stdin is not None and not callable(self.stdin):
+            raise TypeError(f"stdin takes a function of (prompt, password), not {type(self.stdin).__name__}")
+        check_limit(self.output_limit)
+        optional_seconds(self.start_timeout, "start_timeout")
+        if not isinstance(self.display, Display):
+            raise TypeError(f"display takes a Display, not {self.display!r}")
+        if self.env is not None:
+            for name, value in self.env.items():
+                if not isinstance(name, str) or not isinstance(value, str):
+                    raise TypeError(f"env takes str to str, not {name!r}: {value!r}")
+
+
+def check_limit(limit: Any) -> int | None:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise ValueError(f"output_limit takes a number of bytes from 0 up or None, not {limit!r}")
+    return limit  # type: ignore[no-any-return]
+
+
+class Core:
+    """One session: options, the process it has now, and the requests it can be sent."""
+
+    def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
+        require_platform()
+        self.options = options
+        self.interpreter: Interpreter = find(options.python, sources=_sources())
+        self.launcher: Launcher = LocalLauncher() if launcher is None else launcher
+        self.owner = os.getpid()
+        self.machine: SessionMachine
+        self.link: Link
+
+    def launch(self) -> None:
+        """Start a process. May block for as long as an exec takes; LaunchError."""
+        options = self.options
+        token = os.urandom(messages.TOKEN_SIZE)
+        cwd = None if options.cwd is None else os.fspath(options.cwd)
+        process = self.launcher.launch(Spec(self.interpreter, token, cwd, options.env))
+        self.machine = SessionMachine(
+            token=token,
+            python=self.interpreter.path,
+            command=process.command,
+            first=process.first,
+            now=time.monotonic(),
+            start_timeout=optional_seconds(options.start_timeout, "start_timeout"),
+            ladder=options.ladder,
+        )
+        self.machine.input_callback = options.stdin
+        self.link = Link(process, self.machine)
+        self.link.flush()
+
+    @property
+    def encoding(self) -> str:
+        ready = self.machine.ready
+        return "utf-8" if ready is None else str(ready.get("encoding", "utf-8"))
+
+    # requests
+
+    def execute(
+        self,
+        source: str,
+        timeout: float | None,
+        stdin: Given,
+        output_limit: int | None,
+        display: Display | None,
+        sink: Callable[[Any], Any] | None = None,
+    ) -> Call:
+        if not isinstance(source, str):
+            raise TypeError(f"execute takes source text as str, not {type(source).__name__}")
+        want = _WANTS[self.options.display if display is None else display]
+        return self._submit(messages.EXEC, source, source, want, timeout, stdin, output_limit, sink=sink)
+
+    def evaluate(self, expression: str, timeout: float | None) -> Call:
+        if not isinstance(expression, str):
+            raise TypeError(f"eval takes an expression as str, not {type(expression).__name__}")
+        return self._submit(messages.EVAL, expression, expression, 0, timeout)
+
+    def call(self, function: Any, args: Any, kwargs: Any) -> Call:
+        if not callable(function):
+            raise TypeError(f"call takes a function, not {type(function).__name__}")
+        data, buffers = self._pack((function, args, kwargs))
+        label = getattr(function, "__qualname__", repr(type(function).__name__))
+        return self._submit(messages.CALL, "", f"{label}(...)", 0, None, data=data, buffers=buffers)
+
+    def get(self, name: str) -> Call:
+        return self._submit(messages.GET, _name(name), name, 0, None)
+
+    def set(self, name: str, value: Any) -> Call:
+        data, buffers = self._pack(value)
+        return self._submit(messages.SET, _name(name), name, 0, None, data=data, buffers=buffers)
+
+    def delete(self, name: str) -> Call:
+        return self._submit(messages.DELETE, _name(name), name, 0, None)
+
+    def contains(self, name: object) -> Call:
+        return self._submit(messages.CONTAINS, _name(name), str(name), 0, None)
+
+    def names(self) -> Call:
+        return self._submit(messages.NAMES_OF, "", "names", 0, None)
+
+    def complete(self, source: str, cursor: int | None, timeout: float) -> Call:
+        data = values.encode({"cursor": len(source) if cursor is None else cursor})
+        return self._submit(messages.COMPLETE, source, "complete", messages.SAFE_ONLY, timeout, data=data)
+
+    def inspect(self, source: str, cursor: int | None, detail: int, timeout: float) -> Call:
+        data = values.encode({"cursor": len(source) if cursor is None else cursor, "detail": detail})
+        return self._submit(messages.INSPECT, source, "inspect", messages.SAFE_ONLY, timeout, data=data)
+
+    def is_complete(self, source: str, timeout: float) -> Call:
+        data = values.encode({})
+        return self._submit(messages.IS_COMPLETE, source, "is_complete", messages.SAFE_ONLY, timeout, data=data)
+
+    def _submit(
+        self,
+        action: int,
+        source: str,
+        label: str,
+        flags: int,
+        timeout: float | None,
+        stdin: Given = None,
+        output_limit: int | None = -1,
+        data: bytes = b"",
+        buffers: Any = (),
+        sink: Callable[[Any], Any] | None = None,
+    ) -> Call:
+        limit = self.options.output_limit if output_limit == -1 else check_limit(output_limit)
+        timeout = optional_seconds(timeout, "timeout")
+        how = CallStdin(stdin)
+        if how.own is not None:
+            flags |= messages.OWN_STDIN
+        if not self.options.end_on_exit:
+            flags |= messages.KEEP_ON_EXIT
+        run = messages.Run(action, flags, source, data, buffers)
+        call = self.machine.submit(run, label, timeout, limit)
+        call.stdin = how
+        call.output.sink = sink
+        assert call.number <= MAX_CALL
+        self.machine.advance(time.monotonic())
+        if self.machine.outgoing:
+            self.link.flush()
+        return call
+
+    def _pack(self, value: Any) -> tuple[bytes, Any]:
+        try:
+            kind, head, buffers = values.pack(value, dumps=_cloudpickle)
+        except CannotTravel as fault:
+            raise refused(fault) from None
+        return bytes((kind,)) + head, buffers
+
+    # what is known without waiting
+
+    def value_of(self, call: Call) -> Any:
+        """The value that came back; raises what the code raised, or what ended the call."""
+        if call.completion is None:
+            raise NotReady(f"call {call.number} is not complete yet")
+        done = call.done
+        if done is not None and done.outcome == messages.REFUSED:
+            extra = done.extra or {}
+            raise refused(CannotTravel(str(extra.get("type_name")), str(extra.get("why"))))
+        if call.error is not None:
+            raise call.error
+        if call.value is None:
+            return None
+        kind, head, buffers = call.value
+        if not kind:
+            return None
+        try:
+            return values.unpack(kind, head, buffers, True)
+        except CannotTravel as fault:
+            raise refused(fault) from None
+        except ProtocolFault as fault:
+            raise RemoteProtocolError(f"the session sent a value that is none: {fault}") from None
+
+    @property
+    def is_starting(self) -> bool:
+        return self.machine.phase is Phase.STARTING
+
+    def needs_attention(self) -> bool:
+        """Whether anything may happen in the session that somebody should take in."""
+        return not self.link.closed and (self.machine.is_busy or self.machine.outlived)
+
+
+class ResultsCore:
+    """What a call has given, for both colours. Text and errors are there when the call is complete."""
+
+    def __init__(self, core: Core, call: Call) -> None:
+        self._core = core
+        self._call = call
+        self._encoding = core.encoding
+        self._position = 0
+
+    @property
+    def number(self) -> int:
+        """The call's number in its session, from 1."""
+        return self._call.number
+
+    @property
+    def source(self) -> str:
+        return self._call.label
+
+    @property
+    def done(self) -> bool:
+        """Whether the call is complete. Becomes true while somebody waits, or by the hub."""
+        return self._call.is_done
+
+    @property
+    def completion(self) -> Any:
+        """The Completion: outcome, error, usage, what became of the session."""
+        if self._call.completion is None:
+            raise NotReady(f"call {self._call.number} is not complete yet")
+        return self._call.completion
+
+    @property
+    def outcome(self) -> Any:
+        return self.completion.outcome
+
+    @property
+    def usage(self) -> Any:
+        """Usage of the call: wall and CPU seconds, peak memory of the session in bytes."""
+        return self.completion.usage
+
+    @property
+    def exit_code(self) -> int | None:
+        """The status that SystemExit asked for, or that the process ended with."""
+        code: int | None = self.completion.exit_code
+        return code
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the code raised, or what ended the call; None if it went well."""
+        _ = self.completion
+        return self._call.error
+
+    def raise_for_error(self) -> None:
+        """Raise `error` if there is one."""
+        error = self.error
+        if error is not None:
+            raise error
+
+    @property
+    def stdout(self) -> str:
+        """What the call wrote to stdout. Undecodable bytes are replaced; `stdout_bytes` has them."""
+        return self._decode(self.stdout_bytes)
+
+    @property
+    def stderr(self) -> str:
+        return self._decode(self.stderr_bytes)
+
+    @property
+    def stdout_bytes(self) -> bytes:
+        _ = self.completion
+        return self._call.output.joined("stdout")
+
+    @property
+    def stderr_bytes(self) -> bytes:
+        _ = self.completion
+        return self._call.output.joined("stderr")
+
+    @property
+    def late_stdout(self) -> str:
+        """What threads, tasks and processes that the call left behind have written since it was over."""
+        return self._decode(self._call.output.joined("stdout", True))
+
+    @property
+    def late_stderr(self) -> str:
+        return self._decode(self._call.output.joined("stderr", True))
+
+    @property
+    def events(self) -> tuple[Any, ...]:
+        """The chunks of both streams so far, in order; those that came late at the end."""
+        return tuple(self._call.output.events)
+
+    @property
+    def displays(self) -> tuple[Any, ...]:
+        """Rich output (RichOutput), where the session was asked for it."""
+        return tuple(self._call.output.displays)
+
+    @property
+    def dropped(self) -> int:
+        """Bytes of output over the limit, which were not kept."""
+        return self._call.output.dropped
+
+    @property
+    def repr(self) -> str | None:
+        """repr() of the value of the last expression, as a prompt shows it; None if there is none to show."""
+        _ = self.completion
+        done = self._call.done
+        text = (done.extra or {}).get("repr") if done is not None else None
+        return text if isinstance(text, str) else None
+
+    def read(self, size: int | None = None) -> str:
+        """The next `size` characters of stdout, or all that is left; NotReady until the call is complete."""
+        text = self.stdout
+        start = self._position
+        end = len(text) if size is None or size < 0 else min(len(text), start + size)
+        self._position = end
+        return text[start:end]
+
+    def _decode(self, data: bytes) -> str:
+        return data.decode(self._encoding, "replace")
+
+    def __repr__(self) -> str:
+        state = self._call.completion or f"call {self._call.number} {self._call.state.value}"
+        return f"<{type(self).__name__} {state}>"
+
+
+@functools.cache
+def _sources() -> dict[str, str]:
+    return payload.sources()
+
+
+def refused(fault: CannotTravel) -> ValueRefused:
+    return ValueRefused(str(fault), type_name=fault.type_name)
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"names of a session are str, not {type(name).__name__}")
+    return name
+
+
+def _cloudpickle(value: Any, protocol: int = 5, buffer_callback: Any = None) -> bytes:
+    import cloudpickle  # heavy; only functions and classes without a name that can be imported need it
+
+    data: bytes = cloudpickle.dumps(value, protocol=protocol, buffer_callback=buffer_callback)
+    return data
+
+
+def prompt_of(call: Call, encoding: str) -> str:
+    """What the code printed before it asked for input: the last line, which has no end."""
+    tail = call.output.joined("stdout")[-4096:]
+    return tail[tail.rfind(b"\n") + 1 :].decode(encoding, "replace")
+
+

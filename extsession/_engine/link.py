@@ -1,0 +1,430 @@
+"""The only I/O of the controller: one session's descriptors, moved along in non-blocking steps.
+
+Descriptors of a session: channel, stdout, stderr, leash; two more for each call that left a process behind
+which still holds its pipes; one more for sessions that the hub or an event loop watches.
+
+A caller that waits for a call polls the channel and the leash only, at first: what is in the pipes is read
+when Done comes, so a call that prints wakes its caller once. If nothing has come after `_PACE` seconds, the
+pipes are watched as well.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import mmap
+import os
+import select
+import selectors
+import signal
+import socket
+import termios
+from typing import Any
+
+from .._launch.base import ExitReport, Process
+from .._protocol import messages, values
+from .._protocol.faults import ProtocolFault
+from .._protocol.frames import FrameDecoder
+from .machine import Order, Phase, SessionMachine
+
+_PACE = 0.002
+_CHUNK = 65536
+_FLOOD = 1 << 20
+_MOST_FDS = 16
+_ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
+_F_GET_SEALS = 1034
+_NEEDED_SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
+_F_SETPIPE_SZ = 1031
+_SIGNALS = {Order.INTERRUPT: signal.SIGINT, Order.TERMINATE: signal.SIGTERM}
+
+
+class _Pipe:
+    """A text pipe. call: 0 for the pipes in use, else the call that is over and still writes here."""
+
+    __slots__ = ("call", "fd", "grown", "stream")
+
+    def __init__(self, fd: int, stream: int) -> None:
+        self.fd = fd
+        self.stream = stream
+        self.call = 0
+        self.grown = False
+
+
+class Link:
+    """Carries bytes, signals and the end of the process between a Process and its SessionMachine."""
+
+    def __init__(self, process: Process, machine: SessionMachine, strict: bool = False) -> None:
+        self.process = process
+        self.machine = machine
+        self.closed = False
+        bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
+        self._decoder = FrameDecoder(bounds)
+        self._channel = process.channel
+        self._channel_fd = process.channel.fileno()
+        self._channel_open = True
+        self._descriptors: list[int] = []  # that came along and have not been taken yet
+        self._pipes = {
+            process.stdout: _Pipe(process.stdout, messages.STDOUT),
+            process.stderr: _Pipe(process.stderr, messages.STDERR),
+        }
+        self._first_poll = select.poll()
+        self._text_poll = select.poll()
+        self._full_poll = select.poll()
+        self._selector: selectors.BaseSelector | None = None
+        self._blocked = False  # bytes wait for room in the channel
+        self._first_poll.register(self._channel_fd, select.POLLIN)
+        self._first_poll.register(process.leash, select.POLLIN)
+        self._full_poll.register(self._channel_fd, select.POLLIN)
+        self._full_poll.register(process.leash, select.POLLIN)
+        for pipe in self._pipes.values():
+            self._watch_pipe(pipe)
+
+    # waiting
+
+    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Block until something has arrived or `timeout` seconds are over; for `step`."""
+        if timeout is None or timeout > _PACE:
+            found = self._first_poll.poll(_PACE * 1000)
+            if found:
+                return found
+            timeout = None if timeout is None else timeout - _PACE
+        return self._full_poll.poll(None if timeout is None else max(0, -int(-timeout * 1000 // 1)))
+
+    def pollable(self) -> int:
+        """One descriptor that is readable when `step` has something to do."""
+        if self._selector is None:
+            selector = selectors.DefaultSelector()
+            for fd in self._open_descriptors():
+                selector.register(fd, selectors.EVENT_READ)
+            self._selector = selector
+            if self._blocked:
+                self._watch_channel()
+        fileno: int = self._selector.fileno()  # type: ignore[attr-defined]
+        return fileno
+
+    def step(self, now: float, ready: list[tuple[int, int]] | None = None) -> None:
+        """Take in what has arrived, then let deadlines fire, then send. Never blocks."""
+        if self.closed:
+            return
+        machine = self.machine
+        if ready is None:
+            ready = self._full_poll.poll(0)
+        ended = False
+        for fd, _event in ready:
+            if fd == self._channel_fd:
+                self._read_channel(now)
+            elif fd == self.process.leash:
+                ended = True
+        if len(ready) > 1 or (ready and ready[0][0] != self._channel_fd):
+            for fd, _event in ready:
+                pipe = self._pipes.get(fd)
+                if pipe is not None:
+                    self._read_pipe(pipe)
+        if ended:
+            report = self.process.read_leash()
+            if report is not None:
+                self._end(report, now)
+                return
+        deadline = machine.next_deadline()
+        if deadline is not None:
+            if now >= deadline:
+                machine.on_time(now)
+        if machine.phase is Phase.IDLE:
+            machine.advance(now)
+        if machine.orders:
+            self._carry_out()
+        if machine.outgoing:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as there is room."""
+        outgoing = self.machine.outgoing
+        if not self._channel_open:
+            outgoing.clear()
+            return
+        while outgoing:
+            piece = outgoing[0]
+            try:
+                count = self._channel.send(piece)
+            except BlockingIOError:
+                break
+            except OSError:
+                outgoing.clear()
+                break
+            size = piece.nbytes if isinstance(piece, memoryview) else len(piece)
+            if count == size:
+                outgoing.popleft()
+            else:
+                outgoing[0] = memoryview(piece)[count:]
+        if bool(outgoing) is not self._blocked:
+            self._blocked = bool(outgoing)
+            self._watch_channel()
+        if self.machine.orders:
+            self._carry_out()
+
+    # reading
+
+    def _read_channel(self, now: float) -> None:
+        machine = self.machine
+        while self._channel_open:
+            space = self._decoder.space()
+            try:
+                if space is not None:
+                    count = self._channel.recv_into(space)
+                    last = count < len(space)
+                    frames = self._decoder.filled(count) if count else []
+                else:
+                    data, ancillary, _flags, _address = self._channel.recvmsg(_CHUNK, _ANCILLARY)
+                    if ancillary:
+                        self._take_descriptors(ancillary)
+                    count = len(data)
+                    last = count < _CHUNK
+                    frames = self._decoder.feed(data) if data else []
+            except BlockingIOError:
+                return
+            except ProtocolFault as fault:
+                machine.on_fault(fault)
+                self._close_channel()
+                return
+            except OSError:
+                count = 0
+                frames = []
+            if not count:
+                self._close_channel()
+                machine.on_eof(now)
+                return
+            for kind, call, body in frames:
+                machine.on_frame(kind, call, body, now)
+                if machine.draining is not None:
+                    self._finish_call(now)
+            if last:
+                return
+
+    def _finish_call(self, now: float) -> None:
+        """Done has come: read what the pipes hold, take what came along, and let the call end."""
+        machine = self.machine
+        done = machine.draining
+        call = machine.current
+        assert done is not None and call is not None
+        for fd, _event in self._text_poll.poll(0):
+            pipe = self._pipes[fd]
+            if not pipe.call:
+                self._drain(pipe)
+        try:
+            if done.flags & messages.NEW_PIPES:
+                self._change_pipes(call.number)
+            if done.flags & messages.SHARED:
+                done.buffers = self._map(done)
+        except ProtocolFault as fault:
+            machine.on_fault(fault)
+        machine.on_drained(now)
+
+    def _read_pipe(self, pipe: _Pipe) -> None:
+        """Read a pipe once, or more often while it is full."""
+        for _ in range(8):
+            size = _FLOOD if pipe.grown else _CHUNK
+            data = self._read(pipe, size)
+            if not data:
+                return
+            self._give(pipe, data)
+            if len(data) < _CHUNK:
+                return
+            if not pipe.grown:
+                pipe.grown = True
+                self._grow(pipe.fd)
+
+    def _drain(self, pipe: _Pipe) -> None:
+        """Read just what is in a pipe now: a process left behind may go on writing for ever."""
+        left = _waiting(pipe.fd)
+        while left > 0:
+            data = self._read(pipe, min(left, _FLOOD))
+            if not data:
+                return
+            left -= len(data)
+            self._give(pipe, data)
+
+    def _read(self, pipe: _Pipe, size: int) -> bytes:
+        try:
+            data = os.read(pipe.fd, size)
+        except BlockingIOError:
+            return b""
+        if not data:
+            self._forget(pipe)
+        return data
+
+    def _give(self, pipe: _Pipe, data: bytes) -> None:
+        if pipe.call:
+            self.machine.on_old_text(pipe.call, pipe.stream, data)
+        else:
+            self.machine.on_text(pipe.stream, data)
+
+    def _grow(self, fd: int) -> None:
+        # fewer wake-ups in a flood; a host may forbid it to a user with many pipes
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, _FLOOD)
+
+    def _change_pipes(self, call: int) -> None:
+        """The next call has pipes of its own; the ones so far stay with `call` until their last writer ends."""
+        new = self._take(2)
+        for pipe in [each for each in self._pipes.values() if not each.call]:
+            pipe.call = call
+            self.machine.on_new_pipe(pipe.stream)
+            self._read_pipe(pipe)
+        for fd, stream in zip(new, (messages.STDOUT, messages.STDERR), strict=True):
+            os.set_blocking(fd, False)
+            pipe = _Pipe(fd, stream)
+            self._pipes[fd] = pipe
+            self._watch_pipe(pipe)
+
+    def _map(self, done: messages.Done) -> list[Any]:
+        """The buffers of a value that came in a sealed memory file."""
+        (fd,) = self._take(1)
+        try:
+            sizes = (done.extra or {}).get("sizes")
+            if type(sizes) is not list or not all(type(size) is int and size >= 0 for size in sizes):
+                raise ProtocolFault("shared buffers without sizes")
+            try:
+                seals = fcntl.fcntl(fd, _F_GET_SEALS)
+            except OSError:
+                seals = 0
+            total = sum(sizes)
+            # sealed before it is mapped: a file that shrinks under a mapping kills the process that reads it
+            if seals & _NEEDED_SEALS != _NEEDED_SEALS or os.fstat(fd).st_size != total:
+                raise ProtocolFault("shared buffers that are not sealed")
+            if not total:
+                return [b"" for _ in sizes]
+            if done.kind == values.BYTES and len(sizes) == 1:
+                return [_read_file(fd, total)]
+            view = memoryview(mmap.mmap(fd, total, access=mmap.ACCESS_COPY))
+        finally:
+            os.close(fd)
+        pieces = []
+        at = 0
+        for size in sizes:
+            pieces.append(view[at : at + size])
+            at += size
+        return pieces
+
+    def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(data[: len(data) - len(data) % found.itemsize])
+                self._descriptors += found
+                for fd in found:
+                    os.set_inheritable(fd, False)
+        if len(self._descriptors) > _MOST_FDS:
+            self.machine.on_fault(ProtocolFault("more descriptors than were announced"))
+
+    def _take(self, count: int) -> list[int]:
+        if len(self._descriptors) < count:
+            raise ProtocolFault("descriptors were announced and did not come")
+        taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return taken
+
+    # the process
+
+    def _carry_out(self) -> None:
+        machine = self.machine
+        orders, machine.orders = machine.orders, []
+        pid = machine.ready["pid"] if machine.ready is not None else None
+        for order in orders:
+            if order is Order.KILL:
+                self.process.kill_tree(pid)
+            elif pid is not None:
+                self.process.signal(pid, _SIGNALS[order])
+            elif order is Order.TERMINATE:
+                self.process.kill_tree(None)
+
+    def _end(self, report: ExitReport, now: float) -> None:
+        """The process is gone: take what it left, tell the machine, let go of everything."""
+        self._read_channel(now)
+        for pipe in list(self._pipes.values()):
+            self._drain(pipe)
+        if report.exit_code is None and report.signal is None:
+            # the warden did not live to tell: end what it can no longer end
+            self.process.kill_tree(self.machine.ready["pid"] if self.machine.ready else None)
+        self.machine.on_exit(report)
+        self.close()
+
+    def close(self) -> None:
+        """Close all descriptors. The process, if it still runs, is ended by its warden."""
+        if self.closed:
+            return
+        self.closed = True
+        self._close_channel()
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        for pipe in list(self._pipes.values()):
+            os.close(pipe.fd)
+        self._pipes.clear()
+        for fd in self._descriptors:
+            os.close(fd)
+        self._descriptors.clear()
+        self.process.let_go()
+
+    def abandon(self) -> None:
+        """In a forked process: close the descriptors, and leave the processes to their owner."""
+        self.process.disown()
+        self.close()
+
+    # watching
+
+    def _open_descriptors(self) -> list[int]:
+        channel = [self._channel_fd] if self._channel_open else []
+        return [*channel, self.process.leash, *self._pipes]
+
+    def _watch_pipe(self, pipe: _Pipe) -> None:
+        self._text_poll.register(pipe.fd, select.POLLIN)
+        self._full_poll.register(pipe.fd, select.POLLIN)
+        if self._selector is not None:
+            self._selector.register(pipe.fd, selectors.EVENT_READ)
+
+    def _forget(self, pipe: _Pipe) -> None:
+        """A pipe has no writers left."""
+        if self._pipes.pop(pipe.fd, None) is None:
+            return
+        self._text_poll.unregister(pipe.fd)
+        self._full_poll.unregister(pipe.fd)
+        if self._selector is not None:
+            self._selector.unregister(pipe.fd)
+        os.close(pipe.fd)
+
+    def _watch_channel(self) -> None:
+        mask = select.POLLIN | (select.POLLOUT if self._blocked else 0)
+        self._first_poll.modify(self._channel_fd, mask)
+        self._full_poll.modify(self._channel_fd, mask)
+        if self._selector is not None:
+            both = selectors.EVENT_READ | selectors.EVENT_WRITE
+            self._selector.modify(self._channel_fd, both if self._blocked else selectors.EVENT_READ)
+
+    def _close_channel(self) -> None:
+        if not self._channel_open:
+            return
+        self._channel_open = False
+        self._first_poll.unregister(self._channel_fd)
+        self._full_poll.unregister(self._channel_fd)
+        if self._selector is not None:
+            self._selector.unregister(self._channel_fd)
+        self._channel.close()
+
+
+def _waiting(fd: int) -> int:
+    """Bytes in a pipe."""
+    answer = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, answer)
+    return answer[0]
+
+
+def _read_file(fd: int, size: int) -> bytes:
+    pieces = []
+    at = 0
+    while at < size:
+        piece = os.pread(fd, size - at, at)
+        if not piece:
+            raise ProtocolFault("a shared buffer is shorter than it was")
+        pieces.append(piece)
+        at += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,605 @@
+"""SessionMachine: the state of one session, without descriptor, clock, lock or thread.
+
+In go what a user asks, frames, text, the end of the process, and the time. Out come bytes to send
+(`outgoing`), orders for the process (`orders`) and events for whoever listens. The link and the colours
+carry these in and out; a rule that sync and async share is written here.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+import weakref
+from collections import deque
+from typing import Any
+
+from .._launch.base import ExitReport
+from .._protocol import messages
+from .._protocol.faults import ProtocolFault
+from .._protocol.frames import pack_frame, pack_header
+from .._protocol.records import ErrorInfo, Usage
+from ..errors import (
+    CallCancelled,
+    CallTimeout,
+    ExtSessionError,
+    LaunchError,
+    RemoteProtocolError,
+    SessionClosed,
+    SessionDied,
+    remote_exception,
+)
+from ..options import Ladder
+from .call import Call, State
+from .completion import Completion, Outcome, Step
+from .merge import Merger
+from .output import Output, OutputChunk, RichOutput, Unread
+from .stdin import CallStdin, InputCallback, LineSource
+
+#: seconds that an exec'ed or confused process may live on after it closed the channel with no call running
+_GRACE_AFTER_EOF = 1.0
+#: seconds that code which asks for input is left to wait for a writeline() while nobody waits for its result
+INPUT_GRACE = 1.0
+#: completions kept for readcodes()
+_REMEMBERED = 10_000
+
+
+class Phase(enum.Enum):
+    """Where a session is. `messages.WORKER_MAY_SEND` has the same names."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    RUNNING = "running"
+    EXITING = "exiting"
+    DEAD = "dead"
+
+
+class Order(enum.Enum):
+    """What the link is to do to the process."""
+
+    INTERRUPT = "interrupt"
+    TERMINATE = "terminate"
+    KILL = "kill"
+
+
+class SessionMachine:
+    """One session's calls, in order, and how they end.
+
+    token: of the barriers; python: the interpreter's name for errors; start_timeout: seconds until Ready.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: bytes,
+        python: str,
+        command: list[str],
+        first: bytes,
+        now: float,
+        start_timeout: float | None,
+        ladder: Ladder,
+    ) -> None:
+        self.phase = Phase.STARTING
+        self.ready: dict[str, Any] | None = None
+        self.outgoing: deque[Any] = deque([first])
+        self.orders: list[Order] = []
+        self.finished: list[Call] = []  # over since the last look: callbacks to be called
+        self.listeners: list[deque[OutputChunk]] = []  # of the event stream
+        self.codes: deque[Completion] = deque(maxlen=_REMEMBERED)  # for readcodes()
+        self.unread = Unread()  # for readline()
+        self.lines = LineSource()  # from writeline()
+        self.input_callback: InputCallback | None = None
+        self.error: ExtSessionError | None = None  # why the session is dead
+        self.report: ExitReport | None = None
+        self.current: Call | None = None
+        self.draining: messages.Done | None = None
+        self.exit_output = Output(0, None)
+        self.attended = False  # somebody waits for a result right now
+        self.bytes_in = 0
+        self.outlived = False  # threads, tasks or processes of earlier calls may still write
+        self.ladder = ladder
+        self._python = python
+        self._command = command
+        self._queue: deque[Call] = deque()
+        # late output is added to a call as long as somebody holds its results
+        self._calls: weakref.WeakValueDictionary[int, Call] = weakref.WeakValueDictionary()
+        self._last: Call | None = None  # the call that ran last
+        self._count = 0
+        self._deadline = None if start_timeout is None else now + start_timeout
+        self._exit_code: int | None = None  # asked for
+        self._ended_by: Outcome | None = None
+        self._eof = False
+        self._merger = Merger(token, self._text, self._place)
+        self._placed: dict[int, int] = {}
+        self._unplaced: dict[int, RichOutput] = {}
+        self._startup = bytearray()
+        self._taken_steps: list[Step] = []
+
+    # what users ask
+
+    def submit(self, run: messages.Run, label: str, timeout: float | None, limit: int | None) -> Call:
+        """Queue a call. SessionClosed or SessionDied if there is nothing to run it."""
+        self.require_alive()
+        self._count += 1
+        call = Call(self._count, run, label, timeout, limit)
+        self._queue.append(call)
+        return call
+
+    def require_alive(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.phase in (Phase.DEAD, Phase.EXITING):
+            raise SessionClosed("the session has ended")
+
+    def advance(self, now: float) -> None:
+        """Send the next call if it is its turn."""
+        if self.phase is not Phase.IDLE:
+            return
+        if self._queue:
+            call = self._queue.popleft()
+            self.phase = Phase.RUNNING
+            self.current = call
+            call.state = State.RUNNING
+            self._last = call
+            self._calls[call.number] = call
+            if call.timeout is not None:
+                call.deadline = now + call.timeout
+            assert call.run is not None
+            self._send_pieces(messages.RUN, call.number, call.run.encode())
+            call.run = None
+        elif self._exit_code is not None:
+            self.phase = Phase.EXITING
+            self.outgoing.append(pack_frame(messages.EXIT, 0, messages.pack_exit(self._exit_code)))
+
+    def exit(self, code: int) -> None:
+        """End the session as an interpreter ends, after the calls that are queued."""
+        if self._exit_code is None:
+            self._exit_code = code
+
+    def cancel(self, call: Call) -> bool:
+        """Take a call out of the queue; False if it is running or over."""
+        if call.state is not State.QUEUED:
+            return False
+        try:
+            self._queue.remove(call)
+        except ValueError:
+            return False
+        call.error = CallCancelled(f"call {call.number} was cancelled before its turn")
+        self._complete(call, Completion(call.number, Outcome.CANCELLED))
+        return True
+
+    def interrupt(self, call: Call | None = None) -> bool:
+        """Interrupt the running call (only `call`, if given); False if it does not run."""
+        current = self.current
+        if current is None or self.draining is not None or (call is not None and call is not current):
+            return False
+        self.outgoing.append(pack_frame(messages.INTERRUPT, current.number))
+        self.orders.append(Order.INTERRUPT)
+        return True
+
+    def stop(self, call: Call, now: float, cause: Outcome) -> None:
+        """Begin the ladder for a running call: interrupt first."""
+        if call is not self.current or call.stop_cause is not None:
+            return
+        call.stop_cause = cause
+        if self.interrupt(call):
+            call.steps.append(Step.INTERRUPT)
+            call.deadline = now + self.ladder.interrupt
+
+    def terminate(self) -> None:
+        """Ask the process to end (SIGTERM)."""
+        if self.phase is not Phase.DEAD:
+            self._ended_by = Outcome.KILLED
+            self.orders.append(Order.TERMINATE)
+
+    def kill(self) -> None:
+        """End the session and all it started."""
+        if self.phase is not Phase.DEAD:
+            self._ended_by = self._ended_by or Outcome.KILLED
+            self.orders.append(Order.KILL)
+
+    # what arrives
+
+    def on_frame(self, kind: int, number: int, body: Any, now: float) -> None:
+        """A frame from the worker; RemoteProtocolError if it may not come now."""
+        try:
+            if kind not in messages.WORKER_MAY_SEND.get(self.phase.value, ()):
+                raise ProtocolFault(f"{messages.NAMES[kind]} while {self.phase.value}")
+            if kind == messages.DONE:
+                self._on_done(number, messages.Done.decode(body))
+            elif kind == messages.LATE:
+                stream, data = messages.unpack_stream(body)
+                self._late(number, stream, data)
+            elif kind == messages.INPUT:
+                self._on_input(number, bytes(body), now)
+            elif kind == messages.READY:
+                self._on_ready(messages.unpack_dict(body, kind), now)
+            elif kind == messages.DISPLAY:
+                self._on_display(number, *messages.unpack_display(body))
+        except ProtocolFault as fault:
+            self.on_fault(fault)
+
+    def on_text(self, stream: int, data: bytes) -> None:
+        """Bytes from a text pipe of the session."""
+        self.bytes_in += len(data)
+        self._merger.feed(stream, data)
+
+    def on_old_text(self, call: int, stream: int, data: bytes) -> None:
+        """Bytes from a pipe of a call that is over."""
+        self.bytes_in += len(data)
+        self._late(call, stream, data)
+
+    def on_new_pipe(self, stream: int) -> None:
+        """The text of a stream goes on in another pipe."""
+        self._merger.close_stream(stream)
+
+    def on_drained(self, now: float) -> None:
+        """All that was written before Done has been given in: the call is over."""
+        done, call = self.draining, self.current
+        assert done is not None and call is not None
+        self._merger.settle()
+        if done.flags & messages.LEAVING:
+            # the interpreter may still print while it ends: the call is over with the process
+            self.draining = None
+            call.done = done
+            self.phase = Phase.EXITING
+            self._begin_exit(call, now)
+            return
+        self.draining = None
+        self.current = None
+        self.phase = Phase.IDLE
+        self._settle(call, done)
+        self.advance(now)
+
+    def on_eof(self, now: float) -> None:
+        """The channel ended. That is not the end of the process: it may have exec'ed another program."""
+        if self._eof or self.phase is Phase.DEAD:
+            return
+        self._eof = True
+        if self.phase in (Phase.STARTING, Phase.IDLE) or self.current is None:
+            self._deadline = now + _GRACE_AFTER_EOF
+
+    def on_exit(self, report: ExitReport) -> None:
+        """The process has ended, and all that it wrote has been given in."""
+        if self.phase is Phase.DEAD:
+            return
+        self._merger.settle()
+        was, self.phase = self.phase, Phase.DEAD
+        self.report = report
+        name = signal_name(report.signal)
+        current, self.current = self.current, None
+        self._deadline = None
+        if self.error is None:
+            self.error = self._why(was, report, name, current)
+        if current is not None:
+            self._end_current(current, report, name)
+        waiting, self._queue = self._queue, deque()
+        for call in waiting:
+            call.error = self.error
+            outcome = self._ended_by or Outcome.LOST
+            self._complete(call, Completion(call.number, outcome, False, None, None, report.exit_code, name))
+
+    def on_time(self, now: float) -> None:
+        """Let deadlines fire. What had arrived before must have been given in."""
+        call = self.current
+        if call is not None and call.deadline is not None and now >= call.deadline and self.draining is None:
+            self._climb(call, now)
+        if call is not None and call.input_waiting:
+            self._answer(call, now)
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            if self.phase is Phase.STARTING and self.error is None:
+                self.error = LaunchError(
+                    f"{self._python} did not become a session in time; it printed: {self._printed()!r}",
+                    python=self._python,
+                    command=self._command,
+                    stderr=self._printed(),
+                )
+            self.orders.append(Order.KILL)
+
+    def next_deadline(self) -> float | None:
+        """When on_time() is to be called, at the latest."""
+        found = self._deadline
+        call = self.current
+        if call is not None:
+            for each in (call.deadline, call.stdin.until if call.input_waiting else None):
+                if each is not None and (found is None or each < found):
+                    found = each
+        return found
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is expected of the session: calls, its start, or its end."""
+        return bool(
+            self.current is not None
+            or self._queue
+            or self.outgoing
+            or self.phase in (Phase.STARTING, Phase.EXITING)
+            or self._deadline is not None
+        )
+
+    # input
+
+    def write_stdin(self, data: bytes, now: float) -> None:
+        """Lines for the code's stdin."""
+        self.lines.put(data)
+        if self.current is not None and self.current.input_waiting:
+            self._answer(self.current, now)
+
+    def close_stdin(self, now: float) -> None:
+        """No more lines come for now: who asks gets the end of the file."""
+        self.lines.closed = True
+        if self.current is not None and self.current.input_waiting:
+            self._answer(self.current, now)
+
+    def _on_input(self, number: int, body: bytes, now: float) -> None:
+        call = self._running(number, "Input")
+        if call.input_waiting:
+            raise ProtocolFault("Input while an Input waits")
+        call.input_waiting = True
+        stdin: CallStdin = call.stdin
+        stdin.password = body == b"\1"
+        stdin.until = now + INPUT_GRACE
+        self._answer(call, now)
+
+    def _answer(self, call: Call, now: float) -> None:
+        """Answer the code that asks for input, if it can be said what with."""
+        stdin: CallStdin = call.stdin
+        eof = False
+        if stdin.own is not None:
+            line = stdin.own.take()
+            eof = not line
+        else:
+            line = self.lines.take()
+            if not line:
+                callback = stdin.callback or self.input_callback
+                if callback is not None and not stdin.waits:
+                    stdin.asks = True  # the colour calls it, outside of all locks
+                    stdin.until = None
+                    return
+                if stdin.waits:
+                    eof = self.lines.closed
+                    stdin.until = None
+                else:
+                    eof = self.attended or self.lines.closed or stdin.until is None or now >= stdin.until
+                if not eof:
+                    return
+        self.answer_input(call, line)
+
+    def answer_input(self, call: Call, line: bytes) -> None:
+        """Send a line for the call's input; b"" is the end of the file."""
+        if not call.input_waiting:
+            return
+        call.input_waiting = False
+        call.stdin.asks = False
+        self.outgoing.append(pack_frame(messages.STDIN, call.number, messages.pack_stdin(line, not line)))
+
+    # how calls end
+
+    def _on_ready(self, fields: dict[str, Any], now: float) -> None:
+        if fields.get("protocol") != messages.VERSION or type(fields.get("pid")) is not int:
+            raise ProtocolFault("Ready of another protocol")
+        self.ready = fields
+        self.phase = Phase.IDLE
+        self._deadline = None
+        self._merger.settle()
+        self.advance(now)
+
+    def _on_done(self, number: int, done: messages.Done) -> None:
+        if self.draining is not None:
+            raise ProtocolFault("Done after Done")
+        self._running(number, "Done")
+        self.draining = done
+        self.outlived = bool(done.flags & (messages.OUTLIVED | messages.NEW_PIPES))
+
+    def _on_display(self, number: int, barrier: int, fields: dict[str, Any]) -> None:
+        call = self._running(number, "Display")
+        data, metadata, role = fields.get("data"), fields.get("metadata"), fields.get("role")
+        if type(data) is not dict or type(metadata) is not dict or role not in ("result", "display"):
+            raise ProtocolFault("Display with unknown fields")
+        rich = RichOutput(str(role), data, metadata, len(call.output.events))
+        call.output.displays.append(rich)
+        if barrier in self._placed:
+            rich.position = self._placed.pop(barrier)
+        else:
+            self._unplaced[barrier] = rich
+
+    def _place(self, number: int) -> None:
+        position = len(self.current.output.events) if self.current is not None else 0
+        rich = self._unplaced.pop(number, None)
+        if rich is not None:
+            rich.position = position
+        elif self.current is not None:
+            self._placed[number] = position
+
+    def _running(self, number: int, what: str) -> Call:
+        call = self.current
+        if call is None or call.number != number:
+            raise ProtocolFault(f"{what} for call {number}, which does not run")
+        return call
+
+    def _settle(self, call: Call, done: messages.Done) -> None:
+        """A call ended in the ordinary way; the session lives on."""
+        self._placed.clear()
+        self._unplaced.clear()
+        outcome, error = self._judge(call, done)
+        if call.stop_cause is not None and outcome is Outcome.INTERRUPTED:
+            outcome = call.stop_cause
+            if outcome is Outcome.TIMED_OUT:
+                call.error = self._timeout_error(call, done.wall, True)
+        usage = Usage(done.wall, done.cpu, done.peak_memory)
+        code = (done.extra or {}).get("exit") if outcome is Outcome.EXITED else None
+        self._complete(
+            call, Completion(call.number, outcome, True, error, usage, code, None, tuple(call.steps))
+        )
+
+    def _judge(self, call: Call, done: messages.Done) -> tuple[Outcome, ErrorInfo | None]:
+        call.done = done
+        call.value = (done.kind, done.head, done.buffers)
+        error = None
+        extra = done.extra or {}
+        if "error" in extra:
+            try:
+                error = ErrorInfo.from_wire(extra["error"])
+            except ProtocolFault as fault:
+                self.on_fault(fault)
+        return _OUTCOMES[done.outcome], error
+
+    def _end_current(self, call: Call, report: ExitReport, name: str | None) -> None:
+        """The session ended while a call was running."""
+        done = call.done
+        usage = None
+        error = None
+        if done is not None and done.flags & messages.LEAVING and self._ended_by is None:
+            outcome, error = self._judge(call, done)
+            usage = Usage(done.wall, done.cpu, done.peak_memory)
+        elif call.stop_cause is not None:
+            outcome = call.stop_cause
+            call.error = self.error
+            if outcome is Outcome.TIMED_OUT:
+                call.error = self._timeout_error(call, None, False)
+        else:
+            outcome = self._ended_by or Outcome.LOST
+            call.error = self.error
+        self._complete(
+            call,
+            Completion(call.number, outcome, False, error, usage, report.exit_code, name, tuple(call.steps)),
+        )
+
+    def _complete(self, call: Call, completion: Completion) -> None:
+        call.state = State.DONE
+        call.completion = completion
+        call.deadline = None
+        call.input_waiting = False
+        call.output.close()
+        if completion.error is not None and call.error is None:
+            call.error = remote_exception(completion.error)
+        self.codes.append(completion)
+        self.finished.append(call)
+
+    def _timeout_error(self, call: Call, wall: float | None, survived: bool) -> CallTimeout:
+        reached = wall if wall is not None else call.timeout
+        return CallTimeout(
+            f"call {call.number} ran longer than its timeout of {call.timeout} s"
+            + ("" if survived else "; it did not react, so its session was ended"),
+            allowed=call.timeout,
+            reached=reached,
+            survived=survived,
+        )
+
+    def _climb(self, call: Call, now: float) -> None:
+        """The time of a step is over: take the next one."""
+        if not call.steps:
+            self.stop(call, now, Outcome.TIMED_OUT)
+        elif call.steps[-1] is Step.INTERRUPT:
+            call.steps.append(Step.TERMINATE)
+            self.orders.append(Order.TERMINATE)
+            call.deadline = now + self.ladder.terminate
+        else:
+            call.steps.append(Step.KILL)
+            self.orders.append(Order.KILL)
+            call.deadline = None
+
+    def _begin_exit(self, call: Call, now: float) -> None:
+        # what atexit and threads do counts against the call's time, if it has one
+        if call.timeout is None:
+            call.deadline = None
+
+    def _why(
+        self, was: Phase, report: ExitReport, name: str | None, current: Call | None
+    ) -> ExtSessionError:
+        """The error for all that can no longer be done."""
+        if was is Phase.STARTING:
+            return LaunchError(
+                f"{self._python} ended before it became a session"
+                f" ({_ending(report, name)}); it printed: {self._printed()!r}",
+                python=self._python,
+                command=self._command,
+                stderr=self._printed(),
+            )
+        if self._exit_code is not None and current is None:
+            return SessionClosed("the session was ended by exit()")
+        running = None
+        stderr = None
+        text = f"the session has ended ({_ending(report, name)})"
+        if self._ended_by is Outcome.KILLED:
+            text = f"the session was ended by its user ({_ending(report, name)})"
+        if current is not None:
+            running = current.label
+            stderr = current.output.joined("stderr")[-4096:].decode("utf-8", "replace")
+            text += f" in call {current.number}"
+            if stderr:
+                text += f"; the last on its stderr:\n{stderr[-1000:]}"
+        return SessionDied(text, exit_code=report.exit_code, signal=name, running=running, stderr=stderr)
+
+    def on_fault(self, fault: ProtocolFault) -> None:
+        """The session broke the protocol: it is ended, and nothing else is harmed."""
+        if self.error is None:
+            self.error = RemoteProtocolError(f"the session broke the protocol: {fault}; it was ended")
+        self.orders.append(Order.KILL)
+
+    # output
+
+    def _text(self, stream: int, data: bytes) -> None:
+        if self.phase is Phase.STARTING:
+            self._startup += data[: max(0, 65536 - len(self._startup))]
+            self._keep(self.exit_output, stream, data)
+        elif self.current is not None:
+            self._keep(self.current.output, stream, data)
+        elif self.phase in (Phase.EXITING, Phase.DEAD):
+            self._keep(self.exit_output, stream, data)
+        else:
+            self._late(self._last.number if self._last is not None else 0, stream, data)
+
+    def _late(self, number: int, stream: int, data: bytes) -> None:
+        call = self._calls.get(number)
+        self._keep(self.exit_output if call is None else call.output, stream, data)
+
+    def _keep(self, output: Output, stream: int, data: bytes) -> None:
+        chunk = output.add(stream, data)
+        if chunk is None:
+            return
+        if stream == messages.STDOUT:
+            self.unread.add(chunk.data)
+        for listener in self.listeners:
+            listener.append(chunk)
+
+    def _printed(self) -> str:
+        return self._startup.decode("utf-8", "replace")[-4000:]
+
+    def _send_pieces(self, kind: int, call: int, pieces: list[Any]) -> None:
+        views = [piece if isinstance(piece, bytes) else memoryview(piece).cast("B") for piece in pieces]
+        size = sum(view.nbytes if isinstance(view, memoryview) else len(view) for view in views)
+        if len(views) == 1:
+            self.outgoing.append(pack_header(kind, call, size) + views[0])
+        else:
+            self.outgoing.append(pack_header(kind, call, size))
+            self.outgoing.extend(views)
+
+
+_OUTCOMES = {
+    messages.FINISHED: Outcome.FINISHED,
+    messages.FAILED: Outcome.FAILED,
+    messages.INTERRUPTED: Outcome.INTERRUPTED,
+    messages.EXITED: Outcome.EXITED,
+    messages.REFUSED: Outcome.FAILED,
+}
+
+
+def signal_name(number: int | None) -> str | None:
+    """"SIGSEGV" for 11."""
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _ending(report: ExitReport, name: str | None) -> str:
+    if name is not None:
+        return f"killed by {name}"
+    if report.exit_code is not None:
+        return f"exit status {report.exit_code}"
+    return "its end was not seen"
+
+

@@ -1,0 +1,69 @@
+"""The seam between sessions and the ways to start one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from .interpreter import Interpreter
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is to be started.
+
+    token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
+    """
+
+    interpreter: Interpreter
+    token: bytes
+    cwd: str | None = None
+    env: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """How a session's process ended.
+
+    exit_code or signal (a number): one of them is None, both are where nobody can tell. left: processes of the
+    session that could not be ended.
+    """
+
+    exit_code: int | None
+    signal: int | None
+    left: int = 0
+
+
+class Process(Protocol):
+    """A started worker: its descriptors, and what can be done to it. All are non-blocking."""
+
+    channel: socket.socket
+    stdout: int
+    stderr: int
+    leash: int
+    command: list[str]
+    first: bytes
+    """What has to be sent down the channel before any message."""
+
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to the session's process, if it has not ended."""
+
+    def read_leash(self) -> ExitReport | None:
+        """What the leash tells, once it is readable; None: not yet."""
+
+    def kill_tree(self, pid: int | None) -> None:
+        """Kill the session and all it started. The leash tells when that is done."""
+
+    def disown(self) -> None:
+        """In a process forked from the one that launched it: only descriptors are to be closed."""
+
+    def let_go(self) -> None:
+        """Collect the process and close the leash. Bounded."""
+
+
+class Launcher(Protocol):
+    """Starts workers. `launch` may block for as long as an exec takes."""
+
+    def launch(self, spec: Spec) -> Process: ...

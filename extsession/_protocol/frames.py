@@ -1,0 +1,134 @@
+"""Frames: a fixed header, then a body of the length it states.
+
+    length  u32   bytes of the body
+    type    u8    a message type of `messages`
+    call    u32   the call it is about; 0: none
+
+All little endian. A receiver allows only the types that the other side may send and bounds each
+body before it keeps one byte of it.
+"""
+
+from __future__ import annotations
+
+from .faults import BadFrame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Mapping, Union
+
+    Body = Union[bytes, bytearray]
+
+HEADER_SIZE = 9
+MAX_CALL = 2**32 - 1
+#: bodies above this are collected in place instead of being put together from pieces
+LARGE = 256 * 1024
+
+_from_bytes = int.from_bytes
+
+
+def pack_frame(kind: int, call: int, body: bytes = b"") -> bytes:
+    """One whole frame."""
+    return pack_header(kind, call, len(body)) + body
+
+
+def pack_header(kind: int, call: int, length: int) -> bytes:
+    """The header of a frame whose body of `length` bytes is sent separately."""
+    return (length | kind << 32 | call << 40).to_bytes(HEADER_SIZE, "little")
+
+
+def unpack_header(data: bytes, bounds: Mapping[int, int]) -> tuple[int, int, int]:
+    """(type, call, length) of a header; BadFrame for a type not in `bounds` or a body over its bound."""
+    number = _from_bytes(data, "little")
+    length = number & 0xFFFFFFFF
+    kind = number >> 32 & 0xFF
+    bound = bounds.get(kind)
+    if bound is None:
+        raise BadFrame("frame of the unknown type %d" % kind)
+    if length > bound:
+        raise BadFrame("frame of type %d with %d bytes; at most %d are allowed" % (kind, length, bound))
+    return kind, number >> 40, length
+
+
+class FrameDecoder:
+    """Cuts a stream of bytes into frames, however it arrives.
+
+    bounds: {type: most bytes of a body}. After a BadFrame the stream has lost its meaning: every later
+    call raises it again. A body over `LARGE` is collected in place and comes as a bytearray: a reader
+    that has nothing else to take may read right into `space()` and tell with `filled()`.
+    """
+
+    __slots__ = ("_bounds", "_data", "_failed", "_have", "_head", "_large")
+
+    def __init__(self, bounds: Mapping[int, int]) -> None:
+        self._bounds = bounds
+        self._data = b""  # of a frame that is not whole
+        self._large: bytearray | None = None  # a large body, of which _have bytes are there
+        self._have = 0
+        self._head = (0, 0)
+        self._failed: BadFrame | None = None
+
+    def feed(self, data: bytes) -> list[tuple[int, int, Body]]:
+        """Take more bytes; returns the frames (type, call, body) that are complete now."""
+        if self._failed is not None:
+            raise self._failed
+        frames: list[tuple[int, int, Body]] = []
+        if self._large is not None:
+            missing = len(self._large) - self._have
+            taken = min(missing, len(data))
+            self._large[self._have : self._have + taken] = data[:taken]
+            frames += self.filled(taken)
+            if taken == len(data):
+                return frames
+            data = data[taken:]
+        elif self._data:
+            data = self._data + data
+            self._data = b""
+        try:
+            self._take(data, frames)
+        except BadFrame as fault:
+            self._failed = fault
+            if not frames:
+                raise
+        return frames
+
+    def space(self) -> memoryview | None:
+        """Where the rest of a large body belongs, if one has begun."""
+        if self._large is None:
+            return None
+        return memoryview(self._large)[self._have :]
+
+    def filled(self, count: int) -> list[tuple[int, int, Body]]:
+        """`count` bytes of `space()` are there now; the frame, if that was the last of it."""
+        assert self._large is not None
+        self._have += count
+        if self._have < len(self._large):
+            return []
+        kind, call = self._head
+        body = self._large
+        self._large = None
+        return [(kind, call, body)]
+
+    def _take(self, data: bytes, frames: list[tuple[int, int, Body]]) -> None:
+        start = 0
+        size = len(data)
+        while size - start >= HEADER_SIZE:
+            kind, call, length = unpack_header(data[start : start + HEADER_SIZE], self._bounds)
+            body = start + HEADER_SIZE
+            end = body + length
+            if end > size:
+                if length > LARGE:
+                    self._large = bytearray(length)
+                    self._have = size - body
+                    self._large[: self._have] = data[body:]
+                    self._head = (kind, call)
+                    return
+                break
+            frames.append((kind, call, data[body:end]))
+            start = end
+        if start < size:
+            self._data = data[start:] if start else data
+
+    @property
+    def pending(self) -> int:
+        """Bytes held that are no whole frame yet."""
+        return len(self._data) + (HEADER_SIZE + self._have if self._large is not None else 0)

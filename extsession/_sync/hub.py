@@ -1,0 +1,178 @@
+"""One thread for the sessions that nobody waits on: their output, their deadlines, their callbacks.
+
+Sessions are only noticed here, which costs nothing; the hub looks at them a tick later and watches those that
+still need it and are not driven by a caller. So a loop of execute() and wait() never pays for a
+thread hop. The hub is made on first use, and made anew in a forked process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import threading
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+_TICK = 0.005
+#: ticks without anything to do after which the hub sleeps until it is rung
+_PATIENCE = 40
+
+
+class Hub:
+    """The hub of this process: `Hub.get()`."""
+
+    _instance: ClassVar[Hub | None] = None
+    _making: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ring = os.pipe()
+        os.set_blocking(self._bell, False)
+        os.set_blocking(self._ring, False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._noticed: set[Driver] = set()
+        self._watched: dict[Driver, int] = {}
+        self._asleep = False
+        self._thread = threading.Thread(target=self._run, name="extsession-hub", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def get(cls) -> Hub:
+        hub = cls._instance
+        if hub is None:
+            with cls._making:
+                hub = cls._instance
+                if hub is None:
+                    hub = cls._instance = cls()
+        return hub
+
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked process: the thread is not there any more."""
+        hub, cls._instance = cls._instance, None
+        cls._making = threading.Lock()
+        if hub is not None:
+            hub._selector.close()
+            os.close(hub._bell)
+            os.close(hub._ring)
+
+    def notice(self, driver: Driver) -> None:
+        """A session may need somebody soon."""
+        self._noticed.add(driver)
+        if self._asleep:
+            self.ring()
+
+    def ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._ring, b"!")
+
+    def leave(self, driver: Driver) -> None:
+        """A caller waits for the session itself from now on, or it is closed."""
+        with self._lock:
+            self._noticed.discard(driver)
+            self._unwatch(driver)
+
+    def _run(self) -> None:
+        idle = 0
+        while True:
+            self._asleep = idle > _PATIENCE and not self._noticed
+            timeout = None if self._asleep else self._until()
+            if self._asleep and self._noticed:  # noticed between the look and the sleep
+                timeout = _TICK
+            events = self._select(timeout)
+            self._asleep = False
+            for driver in events:
+                self._attend(driver)
+            if self._noticed:
+                idle = 0
+                self._look()
+            else:
+                idle += 1
+            for driver in self._due():
+                self._attend(driver)
+
+    def _select(self, timeout: float | None) -> list[Driver]:
+        found = []
+        try:
+            events = self._selector.select(timeout)
+        except (OSError, ValueError):  # a session was closed while we looked
+            return []
+        for key, _mask in events:
+            if key.fd == self._bell:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._bell, 4096)
+                time.sleep(_TICK)  # what was rung for may have found a caller that waits by then
+            else:
+                found.append(key.data)
+        return found
+
+    def _until(self) -> float | None:
+        """Seconds until something has to be looked at."""
+        if self._noticed:
+            return _TICK
+        now = time.monotonic()
+        wait: float | None = None if not self._watched else 1.0
+        with self._lock:
+            watched = list(self._watched)
+        for driver in watched:
+            due = driver.core.machine.next_deadline()
+            if due is not None and (wait is None or due - now < wait):
+                wait = max(0.0, due - now)
+        return _TICK if wait is None else wait
+
+    def _due(self) -> list[Driver]:
+        now = time.monotonic()
+        with self._lock:
+            watched = list(self._watched)
+        found = []
+        for driver in watched:
+            due = driver.core.machine.next_deadline()
+            if due is not None and due <= now:
+                found.append(driver)
+        return found
+
+    def _look(self) -> None:
+        """Watch what was noticed, still needs it, and has no caller that drives it."""
+        with self._lock:
+            noticed, self._noticed = self._noticed, set()
+            for driver in noticed:
+                if driver in self._watched or not driver.core.needs_attention():
+                    continue
+                if driver.core.machine.attended:
+                    self._noticed.add(driver)
+                    continue
+                self._watch(driver)
+
+    def _watch(self, driver: Driver) -> None:
+        with driver.lock:
+            if driver.core.link.closed:
+                return
+            fd = driver.core.link.pollable()
+            self._selector.register(fd, selectors.EVENT_READ, driver)
+            self._watched[driver] = fd
+            driver.watched = True
+
+    def _unwatch(self, driver: Driver) -> None:
+        fd = self._watched.pop(driver, None)
+        driver.watched = False
+        if fd is not None:
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(fd)
+
+    def _attend(self, driver: Driver) -> None:
+        try:
+            driver.step()
+        except Exception as error:
+            threading.excepthook(
+                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+            )
+        if not driver.core.needs_attention():
+            self.leave(driver)
+
+
+os.register_at_fork(after_in_child=Hub.forget)

@@ -1,0 +1,377 @@
+"""ExtSession: control a Python session that runs in another process."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .._engine.call import Call
+from .._engine.completion import Completion
+from .._engine.core import Core, Given, Options
+from .._engine.machine import Phase
+from .._engine.output import OutputChunk
+from .._engine.stdin import InputCallback
+from .._launch.base import Launcher
+from .._launch.interpreter import Interpreter
+from ..errors import ExtSessionError, SessionClosed
+from ..options import OUTPUT_LIMIT, Display, Ladder
+from . import owned
+from .driver import Driver
+from .hub import Hub
+from .results import ExtResults
+
+#: seconds that a killed session is waited for
+_END = 10.0
+
+
+class ExtSession:
+    """A long-lived CPython process with a namespace of its own.
+
+    `execute()` queues source and returns at once; calls run in order, and the output of each is kept
+    apart from that of every other. Safe to use from several threads. A context manager: at its end the session and
+    all that it started are killed.
+
+    python: None for this interpreter, a path, a version such as "3.12", or a virtual environment's folder.
+    cwd: its current directory; None: the caller's, now. env: its whole environment; None: the caller's, now.
+    stdin: a function of (prompt, password) that answers `input()` with a line, or None for the end of the file.
+    output_limit: bytes of output kept for each call, None for no end; what is over it is counted as `dropped`.
+    display: what becomes of the value of a call's last expression. end_on_exit: False keeps the session alive after
+    SystemExit. ladder: how long a call that must end is given. start_timeout: seconds until the session must be there.
+
+    Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
+    """
+
+    def __init__(
+        self,
+        python: str | os.PathLike[str] | None = None,
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: InputCallback | None = None,
+        output_limit: int | None = OUTPUT_LIMIT,
+        display: Display = Display.REPR,
+        end_on_exit: bool = True,
+        ladder: Ladder | None = None,
+        start_timeout: float | None = 30.0,
+        launcher: Launcher | None = None,
+    ) -> None:
+        options = Options(
+            python, cwd, env, stdin, output_limit, display, end_on_exit, ladder or Ladder(), start_timeout
+        )
+        self._core = Core(options, launcher)
+        self._launch()
+        self._wait_for_start()
+
+    @classmethod
+    def _starting(cls, **options: Any) -> ExtSession:
+        """A session that is not waited for; what is wrong with it is found by its calls."""
+        session = cls.__new__(cls)
+        session._wait_for_start = lambda: None  # type: ignore[method-assign]
+        session.__init__(**options)  # type: ignore[misc]
+        return session
+
+    def _launch(self) -> None:
+        core = self._core
+        core.launch()
+        self._driver = Driver(core)
+        owned.add(core)
+        self._finalizer = weakref.finalize(self, _abandon, self._driver)
+
+    def _wait_for_start(self) -> None:
+        machine = self._core.machine
+        try:
+            self._driver.wait(lambda: not self._core.is_starting)
+        except BaseException:
+            self.kill()
+            raise
+        if machine.phase is Phase.DEAD:
+            self._finalizer.detach()
+            assert machine.error is not None
+            raise machine.error
+
+    # running code
+
+    def execute(
+        self,
+        source: str,
+        *,
+        timeout: float | None = None,
+        stdin: Given = None,
+        output_limit: int | None = -1,
+        display: Display | None = None,
+        on_output: Callable[[OutputChunk], Any] | None = None,
+    ) -> ExtResults:
+        """Queue `source` to run in the session and return at once.
+
+        timeout: wall seconds from the start of the code; None sets no end. stdin: text for the code's input(), or a
+        function as for the session, or PIPE to wait for `writeline()`. output_limit, display: instead of the session's.
+        on_output: called with each OutputChunk, which is not kept then (stream a flood to a file with it); it
+        runs in the thread that takes in the output and must not use the session.
+        Raises SessionDied if the session is dead. What the code raises is on the results.
+        """
+        call = self._submit(
+            lambda core: core.execute(source, timeout, stdin, output_limit, display, on_output)
+        )
+        Hub.get().notice(self._driver)
+        return ExtResults(self._driver, call)
+
+    def eval(self, expression: str, *, timeout: float | None = None) -> Any:
+        """The value of an expression in the session. Raises what it raises; CallTimeout; ValueRefused."""
+        return self._value(lambda core: core.evaluate(expression, timeout))
+
+    def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """`function(*args, **kwargs)`, called in the session; its value, or what it raises.
+
+        Functions that can be imported there travel by name, others by cloudpickle, which has to be installed there.
+        """
+        return self._value(lambda core: core.call(function, args, kwargs))
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a name; KeyError if the session has none."""
+        return self._value(lambda core: core.get(name))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._value(lambda core: core.set(name, value))
+
+    def __delitem__(self, name: str) -> None:
+        self._value(lambda core: core.delete(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self._value(lambda core: core.contains(name)))
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the session's namespace, without those that every module has."""
+        return iter(self._value(lambda core: core.names()))
+
+    # for front ends
+
+    def complete(self, source: str, cursor: int | None = None, *, timeout: float = 2.0) -> dict[str, Any]:
+        """Completions at `cursor` (characters from the start; None: the end): matches, start, end, types."""
+        found: dict[str, Any] = self._value(lambda core: core.complete(source, cursor, timeout))
+        return found
+
+    def inspect(
+        self, source: str, cursor: int | None = None, *, detail: int = 0, timeout: float = 2.0
+    ) -> dict[str, Any]:
+        """What is known of the object at `cursor`: found, name, data (a MIME bundle). detail=1: its source too."""
+        found: dict[str, Any] = self._value(lambda core: core.inspect(source, cursor, detail, timeout))
+        return found
+
+    def is_complete(self, source: str, *, timeout: float = 2.0) -> dict[str, str]:
+        """Whether `source` could be run as it is: status "complete", "incomplete" or "invalid", and indent."""
+        found: dict[str, str] = self._value(lambda core: core.is_complete(source, timeout))
+        return found
+
+    # talking to the running code
+
+    def writeline(self, line: str) -> None:
+        """Give the code a line of stdin; a line end is added if there is none."""
+        data = (line if line.endswith("\n") else line + "\n").encode(self._core.encoding)
+        with self._driver.lock:
+            self._core.machine.require_alive()
+            self._core.machine.lines.closed = False
+            self._core.machine.write_stdin(data, time.monotonic())
+            self._core.link.flush()
+
+    def close_stdin(self) -> None:
+        """No more lines: code that asks for input gets the end of the file, until the next `writeline`."""
+        with self._driver.lock:
+            self._core.machine.close_stdin(time.monotonic())
+            self._core.link.flush()
+
+    def readline(self, timeout: float | None = None) -> str:
+        """The next line of the session's stdout, whichever call wrote it; waits for it.
+
+        Without its line end missing only where the session has nothing more to run; "" if there is nothing.
+        TimeoutError after `timeout` seconds.
+        """
+        machine = self._core.machine
+        line: bytes | None = None
+
+        def look() -> bool:
+            nonlocal line
+            if line is None:
+                with self._driver.lock:
+                    line = machine.unread.take_line(machine.current is None and not machine.is_busy)
+            return line is not None
+
+        if not self._driver.wait(look, timeout):
+            raise TimeoutError(f"no line of output after {timeout} s")
+        assert line is not None
+        return line.decode(self._core.encoding, "replace")
+
+    def readcodes(self) -> list[Completion]:
+        """The done markers that have arrived since the last call of this method, in order."""
+        self._driver.step()
+        with self._driver.lock:
+            codes = list(self._core.machine.codes)
+            self._core.machine.codes.clear()
+        return codes
+
+    def events(self) -> Iterator[OutputChunk]:
+        """All output from now on, of all calls, late output too, in order; ends with the session."""
+        listener: deque[OutputChunk] = deque()
+        machine = self._core.machine
+        machine.listeners.append(listener)
+        return self._events(listener)
+
+    def _events(self, listener: deque[OutputChunk]) -> Iterator[OutputChunk]:
+        machine = self._core.machine
+        try:
+            while True:
+                while listener:
+                    yield listener.popleft()
+                if machine.phase is Phase.DEAD:
+                    return
+                self._driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD)
+        finally:
+            machine.listeners.remove(listener)
+
+    # its end
+
+    def interrupt(self) -> bool:
+        """Raise KeyboardInterrupt in the running code; False if no code is running."""
+        with self._driver.lock:
+            sent = self._core.machine.interrupt()
+            self._core.link.flush()
+        return sent
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the session's process."""
+        self._order(lambda: self._core.machine.terminate())
+
+    def kill(self) -> None:
+        """Kill the session and all it started; returns when they are gone."""
+        if self._core.machine.phase is Phase.DEAD:
+            return
+        self._order(lambda: self._core.machine.kill())
+        self._wait_for_end(_END)
+
+    def exit(self, code: int = 0, *, timeout: float | None = None) -> int | None:
+        """End the session as an interpreter ends (atexit, threads), after the calls that are queued.
+
+        Returns the status that the process really ended with; None if a signal ended it. After `timeout`
+        seconds it is killed. What it still printed is in `exit_output`.
+        """
+        machine = self._core.machine
+        if machine.phase is not Phase.DEAD:
+            with self._driver.lock:
+                machine.exit(code)
+                machine.advance(time.monotonic())
+                self._core.link.flush()
+            if not self._wait_for_end(timeout):
+                self.kill()
+        return self.exit_code
+
+    def close(self) -> None:
+        """End the session now, with all that it started. Does nothing the second time."""
+        self.kill()
+
+    def restart(self) -> None:
+        """End this session and start a fresh one with the same options in its place."""
+        self.close()
+        self._launch()
+        self._wait_for_start()
+
+    @property
+    def exit_output(self) -> tuple[str, str]:
+        """(stdout, stderr) of the session outside of all calls: while it started, and while it ended."""
+        output = self._core.machine.exit_output
+        out, err = (output.joined(name).decode(self._core.encoding, "replace") for name in ("stdout", "stderr"))
+        return out, err
+
+    @property
+    def exit_code(self) -> int | None:
+        """The status the process ended with; None while it runs, or if a signal ended it."""
+        report = self._core.machine.report
+        return None if report is None else report.exit_code
+
+    @property
+    def error(self) -> ExtSessionError | None:
+        """Why the session is dead; None while it is alive."""
+        return self._core.machine.error
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the session's process lives, as far as can be known now."""
+        if self._core.machine.phase is not Phase.DEAD:
+            self._driver.step()
+        return self._core.machine.phase is not Phase.DEAD
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the session; None before it is there."""
+        ready = self._core.machine.ready
+        return None if ready is None else ready["pid"]
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """What runs the session: path, version."""
+        return self._core.interpreter
+
+    def __enter__(self) -> ExtSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        version = ".".join(map(str, self.interpreter.version))
+        return f"<ExtSession {version} pid {self.pid} {self._core.machine.phase.value}>"
+
+    # inside
+
+    def _submit(self, request: Callable[[Core], Call]) -> Call:
+        driver = self._driver
+        with driver.lock:
+            self._check_owner()
+            return request(self._core)
+
+    def _value(self, request: Callable[[Core], Call]) -> Any:
+        call = self._submit(request)
+        self._driver.wait(lambda: call.completion is not None)
+        return self._core.value_of(call)
+
+    def _check_owner(self) -> None:
+        core = self._core
+        if core.owner != os.getpid():
+            raise SessionClosed(
+                f"this session belongs to process {core.owner}; a process forked from it cannot use it"
+            )
+
+    def _order(self, give: Callable[[], None]) -> None:
+        with self._driver.lock:
+            if self._core.owner != os.getpid() or self._core.link.closed:
+                return
+            give()
+            self._core.link.step(time.monotonic(), [])
+        Hub.get().notice(self._driver)
+
+    def _end_soon(self) -> None:
+        """Kill the session; the hub sees to its end."""
+        self._order(lambda: self._core.machine.kill())
+
+    def _wait_for_end(self, timeout: float | None) -> bool:
+        machine = self._core.machine
+        ended = self._driver.wait(lambda: machine.phase is Phase.DEAD, timeout)
+        if ended:
+            self._finalizer.detach()
+        return ended
+
+
+def _abandon(driver: Driver) -> None:
+    """The session's object is gone: so is the session."""
+    core = driver.core
+    if core.owner != os.getpid() or core.link.closed:
+        return
+    Hub.get().leave(driver)
+    with driver.lock:
+        core.machine.kill()
+        core.link.step(time.monotonic(), [])
+        core.link.close()
+
+

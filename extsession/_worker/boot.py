@@ -1,0 +1,153 @@
+"""The first code of ours in a fresh interpreter: fork the session off, load the rest, say Ready.
+
+Harder than it looks, because nothing of us may show in the session: our modules are not in
+`sys.modules` and no finder of ours is in `sys.meta_path`. Instead each of our modules has builtins of its
+own whose `__import__` resolves relative imports in a private table. Stage 0 (`_launch/payload.py`) runs this
+module's code before any other, so it imports only what a bare interpreter has loaded.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
+
+ROOT = "_extsession"
+#: where the channel goes, out of the way of the user's descriptors
+_HIGH = 240
+
+
+class Loader:
+    """Modules from memory: {"_worker.serve": code}. Loaded when they are first imported."""
+
+    def __init__(self, codes: dict[str, CodeType]) -> None:
+        self._codes = codes
+        self._modules: dict[str, Any] = {}
+        self._builtins = {**vars(builtins), "__import__": self._import}
+
+    def load(self, name: str) -> Any:
+        """The module with this name below the root; "" is the root itself."""
+        module = self._modules.get(name)
+        if module is not None:
+            return module
+        full = ROOT + "." + name if name else ROOT
+        module = type(sys)(full)
+        self._modules[name] = module
+        is_package = "." not in name
+        scope = vars(module)
+        scope["__builtins__"] = self._builtins
+        scope["__package__"] = full if is_package else full.rpartition(".")[0]
+        if name in self._codes:
+            exec(self._codes[name], scope)
+        return module
+
+    def _import(
+        self, name: str, scope: Any = None, local: Any = None, wanted: Any = (), level: int = 0
+    ) -> Any:
+        if not level:
+            return __import__(name, scope, local, wanted, level)
+        package = scope["__package__"]
+        for _ in range(level - 1):
+            package = package.rpartition(".")[0]
+        base = (package[len(ROOT) + 1 :] + "." + name).strip(".")
+        module = self.load(base)
+        for each in wanted or ():
+            if not hasattr(module, each):
+                setattr(module, each, self.load((base + "." + each).strip(".")))
+        return module
+
+
+def main(codes: dict[str, CodeType], config: dict[str, Any]) -> None:
+    """Become a warden and its session. Returns in the session only, when it is to end as an interpreter ends."""
+    channel: int = config["channel"]
+    leash: int = config["leash"]
+    parent, child = os.pipe()  # tells the session that the warden is ready to take orphans
+    pid = os.fork()
+    if pid:
+        os.close(channel)
+        os.close(parent)
+        scope: dict[str, Any] = {"__name__": "warden"}
+        exec(codes["_worker.warden"], scope)
+        try:
+            scope["main"](pid, leash, child)
+        finally:
+            os._exit(72)
+    os.setsid()
+    os.close(leash)
+    os.close(child)
+    status = _session(codes, config, _to_high(channel), parent)
+    sys.exit(status)
+
+
+def _session(codes: dict[str, CodeType], config: dict[str, Any], fd: int, warden_ready: int) -> int:
+    before = set(sys.modules)
+    loader = Loader(codes)
+    load = loader.load
+    messages = load("_protocol.messages")
+    channel = load("_worker.channel").Channel(fd)
+    router = load("_worker.streams").Router(channel, config["token"])
+    for stream in (1, 2):
+        router.pipes[stream] = _to_high(os.dup(stream))
+    main = sys.modules["__main__"]
+    for name in list(vars(main)):
+        if not name.startswith("__"):
+            delattr(main, name)
+    server = load("_worker.serve").Server(channel, router, vars(main))
+    out, err, inp = sys.stdout, sys.stderr, sys.stdin
+    encoding = out.encoding if out is not None else "utf-8"
+    router.open(encoding, out.errors if out else "strict", err.errors if err else "backslashreplace")
+    server.open_stdin(inp.encoding if inp else encoding, inp.errors if inp else "strict")
+    for old in (out, err, inp):
+        if old is not None:
+            _let_go(old)
+    os.register_at_fork(before=router.before_fork, after_in_child=router.forked)
+    sys.argv[:] = [""]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[:] = [sys.orig_argv[0], "-c", ""]
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    os.read(warden_ready, 1)
+    os.close(warden_ready)
+    ready = {
+        "protocol": messages.VERSION,
+        "pid": os.getpid(),
+        "version": list(sys.version_info[:3]),
+        "implementation": sys.implementation.name,
+        "executable": sys.executable or "",
+        "prefix": sys.prefix,
+        "platform": sys.platform,
+        "encoding": encoding,
+    }
+    channel.send(messages.READY, 0, [messages.pack_dict(ready)])
+    status: int = server.run()
+    return status
+
+
+def _to_high(fd: int) -> int:
+    """Move a descriptor out of the way, not inheritable."""
+    for high in range(_HIGH, _HIGH - 64, -1):
+        try:
+            os.fstat(high)
+        except OSError:
+            try:
+                os.dup2(fd, high, False)
+            except OSError:  # over the limit of open files: it stays where it is
+                break
+            os.close(fd)
+            return high
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def _let_go(stream: Any) -> None:
+    # the interpreter's own object would close the descriptor, or write to it, when it is collected
+    try:
+        stream.flush()
+        stream.detach().detach()
+    except Exception:  # a stream that a sitecustomize has put there
+        return

@@ -1,0 +1,99 @@
+"""The child's end of the channel: whole frames out, whole frames in. Blocking, no thread."""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+from sys import byteorder
+
+from .._protocol.frames import FrameDecoder, pack_header
+from .._protocol.messages import TO_WORKER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Frame = tuple[int, int, Any]
+
+_CHUNK = 65536
+
+
+class Channel:
+    """Frames over a stream socket.
+
+    EOFError from `receive` and BrokenPipeError from `send` tell that the controller is gone.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._decoder = FrameDecoder(TO_WORKER)
+        self._frames: list[Frame] = []
+        self._lock = RLock()
+        self._socket: Any = None
+
+    def send(self, kind: int, call: int, pieces: list[Any], fds: tuple[int, ...] = ()) -> None:
+        """Send one frame whose body is `pieces`; `fds` travel along."""
+        with self._lock:
+            if len(pieces) == 1 and not fds:
+                body = pieces[0]
+                data = pack_header(kind, call, len(body)) + body
+                count = os.write(self.fd, data)
+                if count == len(data):
+                    return
+                rest = [memoryview(data)[count:]]
+            else:
+                views = [memoryview(piece).cast("B") for piece in pieces]
+                size = sum([view.nbytes for view in views])
+                rest = [memoryview(pack_header(kind, call, size)), *views]
+            if fds:
+                self._send_descriptors(rest, fds)
+            while rest:
+                count = os.writev(self.fd, rest[:64])
+                while rest and count >= rest[0].nbytes:
+                    count -= rest.pop(0).nbytes
+                if rest and count:
+                    rest[0] = rest[0][count:]
+
+    def _send_descriptors(self, rest: list[memoryview], fds: tuple[int, ...]) -> None:
+        import _socket
+
+        if self._socket is None:
+            self._socket = _socket.socket(fileno=os.dup(self.fd))
+        packed = b"".join([fd.to_bytes(4, byteorder) for fd in fds])
+        count = self._socket.sendmsg(rest[:1], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
+        rest[0] = rest[0][count:]
+
+    def receive(self) -> Frame:
+        """The next frame; blocks."""
+        while not self._frames:
+            self._read()
+        return self._frames.pop(0)
+
+    def arrived(self) -> list[Frame]:
+        """Take in what has arrived, without blocking; returns the frames that wait, which stay."""
+        import select
+
+        while select.select([self.fd], [], [], 0)[0]:
+            try:
+                self._read()
+            except EOFError:
+                break
+        return self._frames
+
+    def _read(self) -> None:
+        space = self._decoder.space()
+        if space is not None:
+            count = os.readv(self.fd, [space])
+            if not count:
+                raise EOFError
+            self._frames += self._decoder.filled(count)
+            return
+        data = os.read(self.fd, _CHUNK)
+        if not data:
+            raise EOFError
+        self._frames += self._decoder.feed(data)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        if self._socket is not None:
+            self._socket.close()

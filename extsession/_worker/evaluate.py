@@ -1,0 +1,143 @@
+"""Compile and run source in a namespace: the last expression's value, top-level await, errors as data.
+
+An interrupt may only ever be raised in the user's code. The signal handler (see `serve`) looks at the
+interrupted frame: in the user's code, or in `_launch`, which is the user's code for that purpose, it
+raises; in any other frame of ours it leaves a note that the code's next step finds.
+"""
+
+from __future__ import annotations
+
+import sys
+from _ast import Expr, Expression
+
+from .trace import Sources, format_error, trim
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
+
+_ONLY_AST = 0x400
+_ALLOW_AWAIT = 0x2000
+_COROUTINE = 0x80  # CO_COROUTINE
+_GENERATOR = 0x20
+_ASYNC_GENERATOR = 0x200
+_FUTURES = 0x1FE0000  # CO_FUTURE_*: 0x20000 to 0x1000000
+
+
+class Evaluator:
+    """Runs source texts in one namespace, one after the other.
+
+    namespace: the globals. `from __future__` statements stay in force for later texts, as at a prompt.
+    """
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.namespace = namespace
+        self.sources = Sources()
+        self.inside = False  # the user's code is running: an interrupt may be raised
+        self.loop: Any = None  # the event loop, once one was needed
+        self._futures = 0
+        self._count = 0
+
+    def run(self, source: str) -> Any:
+        """Run a text; returns the value of its last statement if that is an expression, else None."""
+        filename = self._next_name()
+        self.sources.add(filename, source)
+        flags = _ALLOW_AWAIT | self._futures
+        tree = compile(source, filename, "exec", flags | _ONLY_AST, True)
+        last: CodeType | None = None
+        body = tree.body  # type: ignore[attr-defined]
+        if body and type(body[-1]) is Expr:
+            expression = Expression(body=body.pop().value)
+            last = compile(expression, filename, "eval", flags, True)
+            if not body:
+                return self._launch(last)
+        code = compile(tree, filename, "exec", flags, True)
+        self._futures |= code.co_flags & _FUTURES
+        if self._futures & ~flags and last is not None:
+            last = compile(expression, filename, "eval", flags | self._futures, True)
+        self._launch(code)
+        return None if last is None else self._launch(last)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression."""
+        filename = self._next_name()
+        self.sources.add(filename, expression)
+        flags = _ALLOW_AWAIT | self._futures
+        return self._launch(compile(expression.strip(" \t\n"), filename, "eval", flags, True))
+
+    def call(self, function: Any, args: Any, kwargs: Any) -> Any:
+        """The result of a function, awaited if it is a coroutine."""
+        self.inside = True
+        value = function(*args, **kwargs)
+        if type(value).__name__ == "coroutine":
+            value = self._await(value)
+        return value
+
+    def _launch(self, code: CodeType) -> Any:
+        self.inside = True
+        value = eval(code, self.namespace)
+        if code.co_flags & _COROUTINE and not code.co_flags & (_GENERATOR | _ASYNC_GENERATOR):
+            value = self._await(value)
+        return value
+
+    def _await(self, coroutine: Any) -> Any:
+        if self.loop is None:
+            from .loop import SessionLoop
+
+            self.loop = SessionLoop()
+        return self.loop.run(coroutine)
+
+    def report(self, error: BaseException, quiet: bool = False) -> str:
+        """Print the traceback of `error` as an interpreter would (not if `quiet`); returns its text."""
+        trim(error)
+        text = format_error(error, self.sources)
+        if quiet:
+            return text
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = error
+        hook = sys.excepthook
+        try:
+            if hook is not sys.__excepthook__:
+                hook(type(error), error, error.__traceback__)
+            elif sys.stderr is not None:
+                sys.stderr.write(text)
+        except BaseException as fault:
+            self._report_broken_hook(fault, text)
+        return text
+
+    def report_text(self, text: str) -> None:
+        """Print on stderr, whatever the code has made of it."""
+        try:
+            if sys.stderr is not None:
+                sys.stderr.write(text)
+        except Exception:  # the code's own stream: its matter
+            return
+
+    def _report_broken_hook(self, fault: BaseException, text: str) -> None:
+        try:
+            stream = sys.__stderr__
+            if stream is not None:
+                trim(fault)
+                stream.write("Error in sys.excepthook or sys.stderr:\n" + format_error(fault, self.sources))
+                stream.write("\nOriginal exception was:\n" + text)
+        except BaseException:  # nothing is left to print on; the error travels as data all the same
+            return
+
+    def _next_name(self) -> str:
+        self._count += 1
+        return "<session %d>" % self._count
+
+
+def exit_status(error: SystemExit) -> tuple[int, str | None]:
+    """(status, text for stderr or None) that an interpreter makes of a SystemExit."""
+    code = error.code
+    if code is None:
+        return 0, None
+    if isinstance(code, int):
+        return int(code) & 0xFFFFFFFF if -(2**63) <= code < 2**63 else 0xFFFFFFFF, None
+    try:
+        return 1, str(code) + "\n"
+    except Exception:
+        return 1, "\n"

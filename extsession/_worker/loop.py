@@ -1,0 +1,73 @@
+"""The event loop of a session: made when the first `await` needs it, kept until the session ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+
+class SessionLoop:
+    """Runs one coroutine at a time on a loop that stays. Tasks left over go on with the next one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._interrupted = False
+
+    def run(self, coroutine: Any) -> Any:
+        asyncio.set_event_loop(self._loop)
+        self._interrupted = False
+        self._task = task = self._loop.create_task(coroutine)
+        try:
+            return self._loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            if self._interrupted:
+                raise KeyboardInterrupt from None
+            raise
+        except KeyboardInterrupt:
+            self._wind_up(task)
+            raise
+        finally:
+            self._task = None
+
+    def interrupt(self, frame: FrameType | None) -> bool:
+        """Interrupt by cancelling, where the loop waits and no user code runs; False: not so."""
+        if self._task is None or self._task.done() or frame is None:
+            return False
+        module = str(frame.f_globals.get("__name__", ""))
+        if not (module.startswith("asyncio.") or module == "selectors"):
+            return False
+        self._interrupted = True
+        # also wakes the selector
+        self._loop.call_soon_threadsafe(self._task.cancel)
+        return True
+
+    def has_work(self) -> bool:
+        """Whether tasks of earlier calls are alive."""
+        return bool(asyncio.all_tasks(self._loop))
+
+    def close(self) -> None:
+        """End what is left, as asyncio.run() does at its end."""
+        if self._loop.is_closed():
+            return
+        asyncio.set_event_loop(self._loop)
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _wind_up(self, task: asyncio.Task[Any]) -> None:
+        # KeyboardInterrupt left run_until_complete from another task or callback: ours would wait for ever
+        if not task.done():
+            task.cancel()
+            try:
+                self._loop.run_until_complete(task)
+            except BaseException:  # its end is of no interest: the interrupt is what is reported
+                return

@@ -1,0 +1,319 @@
+"""The session's main loop: read a message, act, reply.
+
+Everything that the user's code could do to this process happens inside `_act`. Before it and after it the
+process is ours: order of the steps in `_finish` is what the promise "complete when reported done" rests on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from _signal import SIG_IGN, SIGCHLD, SIGINT, default_int_handler, getsignal
+from _signal import signal as set_signal
+
+from .._protocol import messages, values
+from .._protocol.faults import CannotTravel
+from .._protocol.records import ErrorInfo
+from . import stdin
+from .evaluate import Evaluator, exit_status
+from .trace import is_ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+    from .channel import Channel
+    from .streams import Router
+
+
+class Server:
+    """One session: its channel, its streams, its namespace."""
+
+    def __init__(self, channel: Channel, router: Router, namespace: dict[str, Any]) -> None:
+        import resource
+
+        self.channel = channel
+        self.router = router
+        self.evaluator = Evaluator(namespace)
+        self.pid = os.getpid()
+        self._getrusage = resource.getrusage
+        self._children: Any = None  # resource usage of ended children, as last seen
+        self._asking = False  # waits for input: an interrupt may be raised
+        self._loaded = 0
+        self._stdio: Any = None
+        self._display: Any = None
+        self._stdin_encoding = ("utf-8", "strict")
+
+    def open_stdin(self, encoding: str, errors: str) -> None:
+        self._stdin_encoding = (encoding, errors)
+        sys.stdin = sys.__stdin__ = stdin.open_stdin(self, encoding, errors)  # type: ignore[misc]
+
+    def run(self) -> int:
+        """Serve until the session ends; returns the exit status."""
+        set_signal(SIGINT, self._on_sigint)
+        self._children = self._getrusage(-1)[6:8]
+        while True:
+            try:
+                kind, call, body = self.channel.receive()
+            except (EOFError, OSError):
+                return 0  # the controller is gone; the warden ends the rest
+            if kind == messages.RUN:
+                status = self._call(call, messages.Run.decode(body))
+                if status is not None:
+                    return status
+            elif kind == messages.EXIT:
+                return messages.unpack_exit(body) & 0xFFFFFFFF
+            # INTERRUPT, STDIN: for a call that is over
+
+    def _call(self, call: int, run: messages.Run) -> int | None:
+        """One call. Returns an exit status if the session ends with it."""
+        evaluator = self.evaluator
+        self.router.begin(call)
+        before = self._getrusage(0)
+        start = time.perf_counter()
+        done = messages.Done(messages.FINISHED)
+        status = None
+        try:
+            self._act(run, done)
+            evaluator.inside = False
+        except BaseException as error:
+            evaluator.inside = False
+            if os.getpid() != self.pid:
+                return self._end_forked(error)
+            status = self._failed(error, run, done)
+        if os.getpid() != self.pid:
+            return self._end_forked(None)
+        if run.flags & messages.OWN_STDIN:
+            self._reset_stdin()
+        done.wall = time.perf_counter() - start
+        self._finish(call, done, before)
+        return status
+
+    def _act(self, run: messages.Run, done: messages.Done) -> None:
+        evaluator = self.evaluator
+        if self.router.interrupted:
+            self.router.take_interrupt()
+        action = run.action
+        if action == messages.EXEC:
+            value = evaluator.run(run.source)
+            evaluator.inside = False
+            if run.flags & messages.WANT_MIME:
+                evaluator.inside = True
+                self._show(value, done)
+            elif value is not None and run.flags & messages.WANT_REPR:
+                evaluator.inside = True
+                from .display import safe_repr
+
+                done.extra = {"repr": safe_repr(value)}
+        elif action == messages.EVAL:
+            self._reply(evaluator.evaluate(run.source), run, done)
+        else:
+            from .requests import answer
+
+            self._reply(answer(evaluator, run), run, done)
+
+    def _reply(self, value: Any, run: messages.Run, done: messages.Done) -> None:
+        """Put a value into the reply. Pickling it runs code of the user's classes."""
+        if value is None:
+            return
+        kind, head, buffers = values.pack(value, bool(run.flags & messages.SAFE_ONLY))
+        done.kind = kind
+        done.head = head
+        done.buffers = buffers
+
+    def _show(self, value: Any, done: messages.Done) -> None:
+        """Send the rich form of a value, and of the figures drawn, at their place in the output."""
+        from . import display
+
+        for data, metadata in display.figures():
+            self.display(data, metadata)
+        if value is not None:
+            data, metadata, _failures = display.mime_bundle(value)
+            self.display(data, metadata, "result")
+            done.extra = {"repr": data.get("text/plain", "")}
+
+    def display(self, data: dict[str, Any], metadata: dict[str, Any], role: str = "display") -> None:
+        fields = {"role": role, "data": data, "metadata": metadata}
+        try:
+            body = values.encode(fields)
+        except CannotTravel:
+            fields["data"] = {key: value if type(value) is bytes else str(value) for key, value in data.items()}
+            fields["metadata"] = {}
+            body = values.encode(fields)
+        self.router.flush()
+        number = self.router.barrier(rich=True)
+        self.channel.send(messages.DISPLAY, self.router.call, [number.to_bytes(8, "little"), body])
+
+    def _failed(self, error: BaseException, run: messages.Run, done: messages.Done) -> int | None:
+        """Report what left the code. Returns the exit status if it ends the session."""
+        evaluator = self.evaluator
+        status = None
+        if isinstance(error, SystemExit):
+            status, text = exit_status(error)
+            done.outcome = messages.EXITED
+            if text is not None:
+                evaluator.report_text(text)
+            if run.flags & messages.KEEP_ON_EXIT:
+                done.extra = {"exit": status}
+                status = None
+            else:
+                done.flags |= messages.LEAVING
+                done.extra = {"exit": status}
+            return status
+        if isinstance(error, CannotTravel):
+            done.outcome = messages.REFUSED
+            done.extra = {"type_name": error.type_name, "why": error.why}
+            return None
+        done.outcome = messages.INTERRUPTED if isinstance(error, KeyboardInterrupt) else messages.FAILED
+        quiet = run.action not in (messages.EXEC, messages.EVAL, messages.CALL)
+        text = evaluator.report(error, quiet)
+        info = ErrorInfo.from_exception(error, lambda _: text, evaluator.sources.__contains__)
+        done.extra = {"error": info.to_wire()}
+        return None
+
+    def _finish(self, call: int, done: messages.Done, before: Any) -> None:
+        router = self.router
+        router.flush()
+        if len(sys.modules) != self._loaded:
+            self._loaded = len(sys.modules)
+            if self._stdio is None:
+                from . import stdio
+
+                self._stdio = stdio.attach()
+        if self._stdio is not None:
+            self._stdio.flush()
+        loop = self.evaluator.loop
+        router.note_survivors(call, loop is not None and loop.has_work())
+        router.end()
+        if router.outlived:
+            done.flags |= messages.OUTLIVED
+        fds: tuple[int, ...] = ()
+        if done.flags & messages.LEAVING:
+            # what the interpreter prints while it ends is this call's too
+            router.call = call
+        elif self._started_process():
+            fds = self._new_pipes(done)
+        if done.buffers:
+            fds = self._share(done, fds)
+        usage = self._getrusage(0)
+        done.cpu = usage[0] + usage[1] - before[0] - before[1]
+        done.peak_memory = usage[2] * _RSS_UNIT
+        try:
+            self.channel.send(messages.DONE, call, done.encode(), fds)
+        except (OSError, ValueError):
+            os._exit(70)  # nobody can be told anything any more
+        for fd in fds:
+            os.close(fd)
+
+    def _started_process(self) -> bool:
+        """Whether the call may have left a process behind that holds the pipes.
+
+        Children that have ended and were waited for show in the resource usage; all others still exist. With
+        SIGCHLD ignored the kernel keeps no such account.
+        """
+        usage = self._getrusage(-1)[6:8]
+        if usage != self._children:
+            self._children = usage
+            return True
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return getsignal(SIGCHLD) is SIG_IGN
+        return True
+
+    def _new_pipes(self, done: messages.Done) -> tuple[int, ...]:
+        try:
+            out_read, out_write = os.pipe()
+        except OSError:
+            return ()
+        try:
+            err_read, err_write = os.pipe()
+        except OSError:
+            os.close(out_read)
+            os.close(out_write)
+            return ()
+        self.router.renew({messages.STDOUT: out_write, messages.STDERR: err_write})
+        done.flags |= messages.NEW_PIPES
+        return (out_read, err_read)
+
+    def _share(self, done: messages.Done, fds: tuple[int, ...]) -> tuple[int, ...]:
+        from .share import to_memory_file
+
+        sizes = [memoryview(piece).nbytes for piece in done.buffers]
+        fd = to_memory_file(done.buffers, sizes)
+        if fd is None:
+            return fds
+        done.flags |= messages.SHARED
+        done.extra = {**(done.extra or {}), "sizes": sizes}
+        done.buffers = ()
+        return (*fds, fd)
+
+    # input and interrupts
+
+    def ask_for_input(self, password: bool) -> bytes:
+        """A line for the code from the controller; b"" at the end of file."""
+        router = self.router
+        call = router.call
+        if sys.stdout is not None:
+            try:
+                sys.stdout.flush()
+            except Exception:  # the code's own stream: its matter
+                pass
+        router.flush()
+        self.channel.send(messages.INPUT, call, [b"\1" if password else b"\0"])
+        self._asking = True
+        try:
+            while True:
+                kind, about, body = self.channel.receive()
+                if kind == messages.STDIN and about == call:
+                    return bytes(body[1:])
+                if kind == messages.INTERRUPT and about == call:
+                    raise KeyboardInterrupt
+        except EOFError:
+            return b""
+        finally:
+            self._asking = False
+
+    def _reset_stdin(self) -> None:
+        if sys.stdin is sys.__stdin__ and sys.stdin is not None:
+            self.open_stdin(*self._stdin_encoding)
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        """The bell. What it is about is in the channel; a signal from elsewhere has no message."""
+        if os.getpid() != self.pid:
+            default_int_handler(signum, frame)
+        if not self.evaluator.inside:
+            return
+        if self._asking:
+            raise KeyboardInterrupt
+        call = self.router.call
+        waiting = self.channel.arrived()
+        named = [about for kind, about, _ in waiting if kind == messages.INTERRUPT]
+        waiting[:] = [each for each in waiting if each[0] != messages.INTERRUPT]
+        if named and call not in named:
+            return
+        loop = self.evaluator.loop
+        if loop is not None and loop.interrupt(frame):
+            return
+        if frame is not None and is_ours(frame) and frame.f_code is not _LAUNCH:
+            self.router.interrupted = True
+            return
+        raise KeyboardInterrupt
+
+    def _end_forked(self, error: BaseException | None) -> int:
+        """A child that the code forked came back here: it ends as a script of its own would."""
+        status = 0
+        if isinstance(error, SystemExit):
+            status, text = exit_status(error)
+            if text is not None:
+                self.evaluator.report_text(text)
+        elif error is not None:
+            self.evaluator.report(error)
+            status = 1
+        return status
+
+
+_LAUNCH = Evaluator._launch.__code__
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024

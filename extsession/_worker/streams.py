@@ -1,0 +1,291 @@
+"""The session's stdout and stderr, apart for each call.
+
+All text goes through the pipes at descriptors 1 and 2, at once, so that what Python code prints, what
+`os.write` and C code write, and what a subprocess writes stay in the order they were written. What the
+controller cannot know from the bytes is told beside them:
+
+* a change of the stream by Python code: the same barrier in both pipes (`Router.barrier`);
+* a writer whose call is over: a LATE message instead of the pipe (`Router.owner`);
+* a process that goes on after its call: new pipes for the next one (`Router.renew`).
+
+`print` makes a system call for each piece it writes. `burst.py` saves those of a flood of prints.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from _contextvars import ContextVar
+from _thread import RLock, get_ident
+
+from .._protocol import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .burst import Burst
+    from .channel import Channel
+
+_call: ContextVar[int] = ContextVar("call")
+
+
+class Router:
+    """Decides for each write of Python code where it goes.
+
+    Pipes: `pipes[messages.STDOUT]` is a private descriptor of the pipe that descriptor 1 was at the start: it
+    stays when the code closes or redirects descriptor 1.
+    """
+
+    def __init__(self, channel: Channel, token: bytes) -> None:
+        self.channel = channel
+        self.call = 0  # what runs now; 0: nothing
+        self.lock = RLock()  # held while bytes go into a pipe; the signal handler may print as well
+        self.pipes = {messages.STDOUT: 0, messages.STDERR: 0}
+        self.outlived = False  # threads or tasks of earlier calls are alive
+        self.burst: Burst | None = None
+        self.damaged = False  # descriptor 1 or 2 was found closed
+        self.interrupted = False  # an interrupt came while our own code ran: for the user's code to take
+        self._token: bytes | None = token
+        self._number = 0
+        self._last = 0  # the stream that Python code wrote to last, in this call
+        self._main = get_ident()
+        self._threads: dict[int, int] = {}  # thread -> call that started it, while `outlived`
+        self.text: dict[int, Any] = {}
+
+    def open(self, encoding: str, out_errors: str, err_errors: str) -> None:
+        """Make sys.stdout and sys.stderr anew over descriptors 1 and 2."""
+        for stream, name, errors in ((1, "stdout", out_errors), (2, "stderr", err_errors)):
+            text = io.TextIOWrapper(
+                PipeWriter(self, stream, "<%s>" % name),
+                encoding=encoding,
+                errors=errors,
+                line_buffering=stream == messages.STDERR,
+                write_through=True,
+            )
+            text.mode = "w"
+            self.text[stream] = text
+            setattr(sys, name, text)
+            setattr(sys, "__%s__" % name, text)
+
+    def begin(self, call: int) -> None:
+        """A call begins: what is written from here on is its output."""
+        self.call = call
+        self._last = 0
+        _call.set(call)
+        self.interrupted = False
+        if self.damaged:
+            self._repair()
+
+    def flush(self) -> None:
+        """Write out all that is buffered, also in what the code has put in place of the streams."""
+        if self.burst is not None and self.burst.active:
+            self.burst.leave()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is self.text[1] or stream is self.text[2]:
+                continue
+            try:
+                stream.flush()  # type: ignore[union-attr]
+            except Exception:  # whatever the code has put there: its matter
+                continue
+
+    def end(self) -> None:
+        """A call ends. Nothing of it is on the way when this returns."""
+        with self.lock:
+            self.call = 0
+
+    def write(self, stream: int, data: bytes) -> None:
+        """Bytes of Python code for a stream."""
+        with self.lock:
+            if self.outlived:
+                owner = self.owner()
+                if owner != self.call:
+                    self.channel.send(messages.LATE, owner, [bytes((stream,)) + data])
+                    return
+            if self._last != stream:
+                self._turn(stream)
+            try:
+                write_all(stream, data)
+            except OSError:
+                self.damaged = True
+                raise
+
+    def barrier(self, rich: bool = False) -> int:
+        """Mark this moment in both streams; returns the mark's number (0: not possible, in a forked child)."""
+        token = self._token
+        if token is None:
+            return 0
+        with self.lock:
+            self._number += 1
+            number = self._number | messages.RICH if rich else self._number
+            mark = token + number.to_bytes(8, "little")
+            for pipe in self.pipes.values():
+                write_all(pipe, mark)
+        return number
+
+    def _turn(self, stream: int) -> None:
+        if self.burst is not None and self.burst.active:
+            self.burst.push()
+        if self._last:
+            self.barrier()
+        self._last = stream
+
+    # who writes
+
+    def owner(self) -> int:
+        """The call that the running thread or task belongs to."""
+        ident = get_ident()
+        if ident == self._main:
+            return _call.get(self.call)
+        started = _call.get(0)
+        if started:
+            return started  # a context that was copied in a call: a task, or asyncio.to_thread
+        with self.lock:  # a thread that is just being started is known when the lock is free
+            return self._threads.get(ident, self.call)
+
+    def note_survivors(self, call: int, tasks: bool) -> None:
+        """At the end of a call: remember whose the threads are that are still alive."""
+        alive = _count_threads()
+        if alive:
+            frames = sys._current_frames()
+            with self.lock:
+                known = self._threads
+                self._threads = {i: known.get(i, call) for i in frames if i != self._main}
+        elif self._threads:
+            self._threads = {}
+        outlived = bool(alive or tasks)
+        if outlived != self.outlived:
+            self.outlived = outlived
+            for stream, text in self.text.items():
+                if outlived:
+                    text.write = _text_writer(self, stream, text)
+                else:
+                    text.__dict__.pop("write", None)
+            from . import threads
+
+            threads.watch(self if outlived else None)
+
+    def started_thread(self, ident: int, owner: int) -> None:
+        self._threads[ident] = owner
+
+    # what becomes of the pipes
+
+    def renew(self, new: dict[int, int]) -> None:
+        """Go on in other pipes (private write descriptors). Descriptors 1 and 2 follow where they are still ours."""
+        for stream, fd in new.items():
+            old = self.pipes[stream]
+            if _same(stream, old):
+                os.dup2(fd, stream)
+            os.dup2(fd, old, False)
+            os.close(fd)
+
+    def before_fork(self) -> None:
+        """What is buffered must not be there twice."""
+        if self.burst is not None and self.burst.active:
+            self.burst.leave()
+
+    def forked(self) -> None:
+        """In a child that the code has forked: it writes to the pipes, and says nothing to the controller."""
+        self._token = None
+        self.outlived = False
+        self.burst = None
+        self.lock = RLock()
+        for text in self.text.values():
+            text.__dict__.pop("write", None)
+
+    def _repair(self) -> None:
+        self.damaged = False
+        for stream, pipe in self.pipes.items():
+            try:
+                os.fstat(stream)
+            except OSError:
+                os.dup2(pipe, stream)
+
+    def take_interrupt(self) -> None:
+        """Raise what came while our own code ran. Called where the user's code goes on."""
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+
+
+class PipeWriter(io.BufferedIOBase):
+    """What sys.stdout.buffer is: nothing is held back."""
+
+    def __init__(self, router: Router, stream: int, name: str) -> None:
+        self._router = router
+        self._stream = stream
+        self.name = name
+        self.mode = "wb"
+
+    def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError("write to closed file")
+        router = self._router
+        if type(data) is not bytes:
+            if isinstance(data, str):
+                raise TypeError("a bytes-like object is required, not 'str'")
+            data = memoryview(data).tobytes()
+        burst = router.burst
+        if burst is not None and burst.on_write(self._stream, data):
+            return len(data)
+        router.write(self._stream, data)
+        if router.interrupted:
+            router.take_interrupt()
+        return len(data)
+
+    def fileno(self) -> int:
+        return self._stream
+
+    def isatty(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def raw(self) -> PipeWriter:
+        return self
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, also where the code has made the pipe non-blocking."""
+    while True:
+        try:
+            count = os.write(fd, data)
+        except BlockingIOError:
+            import select
+
+            select.select([], [fd], [])
+            continue
+        if count == len(data):
+            return
+        data = data[count:]
+
+
+def _text_writer(router: Router, stream: int, text: Any) -> Any:
+    """`write` of a text stream while writers of earlier calls are about."""
+    plain = type(text).write
+
+    def write(string: str) -> int:
+        if type(string) is str and router.owner() != router.call:
+            # not through the text layer: it may hold text of the running call
+            router.write(stream, string.encode(text.encoding, text.errors))
+            return len(string)
+        return plain(text, string)  # type: ignore[no-any-return]
+
+    return write
+
+
+def _count_threads() -> int:
+    import _thread
+
+    return _thread._count()
+
+
+def _same(one: int, other: int) -> bool:
+    try:
+        a, b = os.fstat(one), os.fstat(other)
+    except OSError:
+        return False
+    return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)

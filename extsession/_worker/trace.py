@@ -1,0 +1,103 @@
+"""Tracebacks as the sent source deserves them: with its lines, without our frames."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+_PACKAGE = __package__
+_ROOT = __package__.rpartition(".")[0] + "."
+
+
+def is_ours(frame: FrameType) -> bool:
+    """Whether a frame runs this package's code rather than the user's or a library's."""
+    name = frame.f_globals.get("__package__")
+    return name == _PACKAGE or (type(name) is str and name.startswith(_ROOT + "_"))
+
+
+def trim(error: BaseException) -> None:
+    """Take our frames out of the traceback of `error` and of all that it is chained to."""
+    seen = set()
+    todo = [error]
+    while todo:
+        each = todo.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = _trimmed(each.__traceback__)
+        todo += [each.__cause__, each.__context__]  # type: ignore[list-item]
+        members = getattr(each, "exceptions", None)
+        if type(members) is tuple:
+            todo += [one for one in members if isinstance(one, BaseException)]
+
+
+def _trimmed(trace: Any) -> Any:
+    while trace is not None and is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    last = trace
+    step = trace
+    while step is not None:  # frames of ours at the end: our streams, called by the code
+        if not is_ours(step.tb_frame):
+            last = step
+        step = step.tb_next
+    if last is not None:
+        last.tb_next = None
+    return trace
+
+
+class Sources:
+    """The source texts that were sent, by the file name their code carries.
+
+    `linecache` gives them to tracebacks, `inspect` and `pdb`. It takes long to import in old versions, so they
+    are handed to it when it is there, and it is imported before code that imports anything itself.
+    """
+
+    def __init__(self, keep: int = 2000) -> None:
+        self._keep = keep
+        self._texts: dict[str, str] = {}
+        self._given: Any = None
+
+    def __contains__(self, filename: object) -> bool:
+        return filename in self._texts
+
+    def add(self, filename: str, text: str) -> None:
+        self._texts[filename] = text
+        if len(self._texts) > self._keep:
+            oldest = next(iter(self._texts))
+            del self._texts[oldest]
+            if self._given is not None:
+                self._given.cache.pop(oldest, None)
+        if self._given is not None:
+            self._give(filename, text)
+        elif "import" in text or "linecache" in sys.modules:
+            self.serve()
+
+    def serve(self) -> None:
+        """Make linecache know all sources."""
+        if self._given is None:
+            import linecache
+
+            self._given = linecache
+            for filename, text in self._texts.items():
+                self._give(filename, text)
+
+    def _give(self, filename: str, text: str) -> None:
+        # without a modification time, checkcache() leaves the entry alone
+        self._given.cache[filename] = (len(text), None, text.splitlines(True), filename)
+
+
+def format_error(error: BaseException, sources: Sources) -> str:
+    """The traceback as an interpreter prints it."""
+    sources.serve()
+    import traceback
+
+    try:
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except RecursionError:
+        return "%s: (its traceback is too deep to format)\n" % type(error).__name__
+    except Exception as fault:
+        return "%s: (its traceback cannot be formatted: %s)\n" % (type(error).__name__, type(fault).__name__)

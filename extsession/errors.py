@@ -1,0 +1,175 @@
+"""Every exception of the package.
+
+Facts are attributes, all of them keyword arguments of the constructor; errors pickle with them.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+from ._protocol.records import ErrorInfo
+
+
+class ExtSessionError(Exception):
+    """Base of all errors of this package."""
+
+    _facts: tuple[str, ...] = ()
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        for name in self._facts:
+            setattr(self, name, facts.pop(name, None))
+        if facts:
+            raise TypeError(f"{type(self).__name__} has no fact {', '.join(facts)}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, {name: getattr(self, name) for name in self._facts})
+
+
+def _rebuild(kind: type[ExtSessionError], args: tuple[str, ...], facts: dict[str, Any]) -> ExtSessionError:
+    return kind(*args, **facts)
+
+
+class LaunchError(ExtSessionError):
+    """A session could not be started.
+
+    python: the interpreter asked for; command: what was run; stderr: the last it printed.
+    """
+
+    _facts = ("python", "command", "stderr")
+    python: str | None
+    command: Sequence[str] | None
+    stderr: str | None
+
+
+class InterpreterError(LaunchError):
+    """The interpreter is missing, too old, or not Python."""
+
+
+class IsolationUnavailable(LaunchError):
+    """This host does not allow the isolation that was asked for."""
+
+
+class SessionDied(ExtSessionError):
+    """The session's process ended while something was still expected of it.
+
+    exit_code: as of an interpreter, None if a signal ended it; signal: its name ("SIGSEGV"); running: the
+    source of the call it was in; stderr: the last of that call's stderr; limit: the limit that ended it.
+    """
+
+    _facts = ("exit_code", "signal", "running", "stderr", "limit")
+    exit_code: int | None
+    signal: str | None
+    running: str | None
+    stderr: str | None
+    limit: str | None
+
+
+class SessionClosed(ExtSessionError):
+    """The session was closed, or belongs to another process (it does not survive a fork of its owner)."""
+
+
+class LimitExceeded(ExtSessionError):
+    """A limit was reached. limit: its name; allowed, reached: values in its unit; survived: the session lives on."""
+
+    _facts = ("limit", "allowed", "reached", "survived")
+    limit: str | None
+    allowed: float | None
+    reached: float | None
+    survived: bool | None
+
+
+class CallTimeout(LimitExceeded, builtins.TimeoutError):
+    """A call ran longer than its `timeout`."""
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        facts.setdefault("limit", "timeout")
+        super().__init__(message, **facts)
+
+
+class RemoteError(ExtSessionError):
+    """The code in the session raised an exception that is no built-in one.
+
+    info: all that is known of it; type_name: its type; remote_traceback: as it was printed there.
+    """
+
+    _facts = ("info",)
+    info: ErrorInfo
+
+    @property
+    def type_name(self) -> str:
+        return self.info.type_name
+
+    @property
+    def remote_traceback(self) -> str:
+        return self.info.traceback
+
+
+class RemoteTraceback(ExtSessionError):
+    """The cause of an exception that was raised in a session: shows the traceback from there."""
+
+    def __str__(self) -> str:
+        return "\n" + super().__str__().rstrip("\n")
+
+
+class ValueRefused(ExtSessionError, TypeError):
+    """A value cannot travel between the processes. type_name: the type that is in the way."""
+
+    _facts = ("type_name",)
+    type_name: str | None
+
+
+class NotReady(ExtSessionError, ValueError):
+    """A result was read before its call is complete."""
+
+
+class CallCancelled(ExtSessionError):
+    """The call was cancelled before its turn came."""
+
+
+class ForkRefused(ExtSessionError):
+    """The session cannot be branched safely. threads: names of the threads that are alive in it."""
+
+    _facts = ("threads",)
+    threads: Sequence[str] | None
+
+
+class ScriptRejected(ExtSessionError):
+    """A locked-down script uses what is not allowed. line: where; construct: what."""
+
+    _facts = ("line", "construct")
+    line: int | None
+    construct: str | None
+
+
+class ProtocolError(ExtSessionError):
+    """The two sides do not understand each other."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side broke the protocol: an error in this package."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The session sent what the protocol does not allow. It was ended for that."""
+
+
+def remote_exception(info: ErrorInfo) -> BaseException:
+    """What to raise for an exception of the session's code.
+
+    The same built-in type where it is one, else a RemoteError; the remote traceback is its cause.
+    """
+    error = info.to_exception()
+    if error is None:
+        error = RemoteError(f"{info.type_name}: {info.message}" if info.message else info.type_name, info=info)
+        for note in info.notes:
+            _add_note(error, note)
+    error.__cause__ = RemoteTraceback(info.traceback)
+    return error
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    notes = getattr(error, "__notes__", [])
+    error.__notes__ = [*notes, note]
