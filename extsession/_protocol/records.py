@@ -155,7 +155,7 @@ class ErrorInfo(_Record):
         """
         try:
             traceback = str.__str__(format_traceback(exc))
-        except Exception:
+        except BaseException:  # methods of the user's take part in it
             traceback = "%s: %s\n" % (type_name(type(exc)), text_of(exc))
         return _Teller(is_source).tell(exc, traceback)
 

@@ -40,7 +40,7 @@ _INSIDE = {
     '"""': r"(?:[^\"\\]|\\.|\"(?!\"\"))*",
 }
 _START = r"(?:^|[;:\n])[^\S\n]*"  # of a statement
-_IMPORTED = rf"{_START}(?:from\s+([\w.]+)\s+)?import\s+\(?([\w.\s,]+)"
+_IMPORTED = rf"{_START}(?:from[ \t]+([\w.]+)[ \t]+)?import[ \t]*(?:\(([\w.\s,]+)|[ \t]([\w., \t]+))"
 
 
 def complete(source: str, cursor: int, namespace: Namespace) -> dict[str, Any]:
@@ -175,7 +175,8 @@ def _resolve(expression: str, namespace: Namespace, source: str = "") -> Any:
     """The object that names, attributes and constant keys lead to, or _MISSING."""
     import ast
 
-    return _walk(ast.parse(expression.strip(), mode="eval").body, namespace, source)
+    # In parentheses, as it may go over several lines.
+    return _walk(ast.parse(f"({expression.strip()})", mode="eval").body, namespace, source)
 
 
 def _walk(node: Any, namespace: Namespace, source: str) -> Any:
@@ -190,8 +191,10 @@ def _walk(node: Any, namespace: Namespace, source: str) -> Any:
         value = _walk(node.value, namespace, source)
         if type(value) in (dict, list, tuple):  # exactly: their __getitem__ is not the user's
             try:
-                # In 3.8 the index is wrapped in ast.Index.
-                return value[ast.literal_eval(getattr(node.slice, "value", node.slice))]
+                index = node.slice
+                if type(index).__name__ == "Index":  # a wrapper that 3.9 did away with
+                    index = index.value
+                return value[ast.literal_eval(index)]
             except (LookupError, TypeError, ValueError):
                 pass
         return _MISSING
@@ -218,7 +221,7 @@ def _import_of(name: str, source: str) -> tuple[str, str]:
     import re
 
     for match in re.finditer(_IMPORTED, source):
-        for part in match.group(2).split(","):
+        for part in (match.group(2) or match.group(3)).split(","):
             words = part.split()
             if len(words) not in (1, 3) or words[-1].partition(".")[0] != name:
                 continue
@@ -272,26 +275,17 @@ def _step(value: Any, name: str) -> Any:
     )
     if kind in safe:
         try:
-            if is_class and name not in dir(type):
+            if is_class and _stored(raw, name, value):
                 return raw.__get__(None, value)
-            return _bind(raw, value)
+            return raw.__get__(value, type(value)) if _stored(raw, name, type(value)) else raw
         except (AttributeError, TypeError):  # a slot that is not filled
             return _MISSING
-    if kind in (types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType) or issubclass(kind, type):
-        return raw
-    return _MISSING
+    plain = (types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
+    return raw if kind in plain or issubclass(kind, type) else _MISSING
 
 
-def _bind(raw: Any, value: Any) -> Any:
-    """Bind a function or C descriptor: to the object, or to nothing if it was stored on the object itself."""
-    import types
-
-    stored = () if issubclass(type(value), types.ModuleType) else type(value).__mro__
-    if any(raw is vars(cls).get(getattr(raw, "__name__", ""), _MISSING) for cls in stored):
-        return raw.__get__(value, type(value))
-    if any(raw is item for cls in stored for item in vars(cls).values()):
-        return raw.__get__(value, type(value))
-    return raw
+def _stored(raw: Any, name: str, cls: Any) -> bool:
+    return any(vars(base).get(name) is raw for base in type.__getattribute__(cls, "__mro__"))
 
 
 def _kind(value: Any) -> str:
@@ -346,13 +340,13 @@ def _complete(source: str, cursor: int, namespace: Namespace) -> tuple[int, Foun
         if owner and bracket == "[" and len(before) == offset + 1 and not prefix:
             container = _resolve(owner.group(), namespace, source)
             if issubclass(type(container), dict):
-                found = [(repr(key), "instance") for key in dict.__iter__(container) if type(key) in (str, int)]
+                keys = (key for key in dict.__iter__(container) if type(key) in (str, int))
+                found = [(repr(key), "instance") for key in keys]
+                return start, found or _names(prefix, namespace)
         elif owner and bracket == "(" and before[-1:] in ("(", ","):
             given = text[offset + 1 : start]
             found = _parameters(_resolve(owner.group(), namespace, source), prefix, given)
-    return start, found or not prefix and place.brackets[-1:] == [("[", cursor - 1)] and found or (
-        found + _names(prefix, namespace)
-    )
+    return start, found + _names(prefix, namespace)
 
 
 def _allowed(names: Iterable[Any], prefix: str) -> list[str]:
@@ -403,9 +397,8 @@ def _parameters(function: Any, prefix: str, given: str) -> Found:
     signature = None if function is _MISSING else _signature(function)
     if signature is None:
         return []
-    named = (signature_kind for signature_kind in ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY"))
-    kinds = set(named)
-    names = (p.name for p in signature.parameters.values() if p.kind.name in kinds)
+    kinds = ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
+    names = [item.name for item in signature.parameters.values() if item.kind.name in kinds]
     used = set(re.findall(rf"({_NAME})\s*=(?!=)", given))
     return [
         (f"{name}=", "param")
@@ -441,10 +434,11 @@ def _in_string(text: str, place: _Place, namespace: Namespace) -> tuple[int, Fou
         found: Found = []
         if issubclass(type(container), dict):
             wanted = bytes if "b" in place.prefix.lower() else str
-            for key in dict.__iter__(container):
+            keys: list[Any] = list(dict.__iter__(container))
+            for key in keys:
                 if type(key) is not wanted:
                     continue
-                body = key.decode("latin-1") if wanted is bytes else key
+                body = key.decode("latin-1") if isinstance(key, bytes) else str(key)
                 body = body.replace("\\", "\\\\").replace(place.quote[0], "\\" + place.quote[0])
                 if body.startswith(typed) and body.isprintable() and ("\\" not in body or not place.prefix):
                     found.append((body, "instance"))
@@ -502,7 +496,7 @@ def _modules(package: str | None, prefix: str) -> Found:
 def _members(module: str, prefix: str) -> Found:
     """What `from module import` may name: of the loaded module, else as its source has it."""
     folders, origin = _locate(module)
-    found: dict[str, str] = {name: kind for name, kind in _modules(module, prefix)} if folders else {}
+    found: dict[str, str] = dict(_modules(module, prefix)) if folders else {}
     loaded = sys.modules.get(module)
     if loaded is not None:
         found.update((name, _kind(_raw(loaded, name))) for name in _allowed(_dir(loaded), prefix))
