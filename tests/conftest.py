@@ -44,6 +44,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("each_python", found, ids=[".".join(map(str, one.version)) for one in found])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _hub_is_there() -> None:
+    """The hub lives as long as the process: make it before the first count of descriptors."""
+    try:
+        from extsession import ExtSession
+    except ImportError:  # an interpreter that only the shipped code runs on
+        return
+    with ExtSession() as session:
+        session.execute("pass")
+
+
 class _Holdings(NamedTuple):
     descriptors: frozenset[int]
     threads: frozenset[threading.Thread]

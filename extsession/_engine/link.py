@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import enum
 import fcntl
 import mmap
 import os
@@ -36,18 +37,34 @@ _ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
 _F_GET_SEALS = 1034
 _NEEDED_SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _F_SETPIPE_SZ = 1031
-_SIGNALS = {Order.INTERRUPT: signal.SIGINT, Order.TERMINATE: signal.SIGTERM}
+_SIGNALS = {
+    Order.INTERRUPT: signal.SIGINT,
+    Order.TERMINATE: signal.SIGTERM,
+    Order.FLUSH: signal.SIGURG,  # ignored unless the worker collects text
+}
+
+
+class _Role(enum.Enum):
+    """What a text pipe is."""
+
+    CURRENT = "current"  # the stream, now
+    STANDBY = "standby"  # stdout may go on here; what comes is held back until it does
+    SIDE = "side"  # was stdout earlier in this call; somebody still holds it
+    OLD = "old"  # of a call that is over
 
 
 class _Pipe:
-    """A text pipe. call: 0 for the pipes in use, else the call that is over and still writes here."""
+    """A text pipe. call: whose it is, if that call is over; held: what came while it stood by."""
 
-    __slots__ = ("call", "fd", "grown", "stream")
+    __slots__ = ("call", "fd", "grown", "held", "number", "role", "stream")
 
-    def __init__(self, fd: int, stream: int) -> None:
+    def __init__(self, fd: int, stream: int, role: _Role = _Role.CURRENT) -> None:
         self.fd = fd
         self.stream = stream
+        self.role = role
         self.call = 0
+        self.held: list[bytes] = []
+        self.number = 0  # of a pipe that stands by
         self.grown = False
 
 
@@ -120,7 +137,7 @@ class Link:
             for fd, _event in ready:
                 pipe = self._pipes.get(fd)
                 if pipe is not None:
-                    self._read_pipe(pipe)
+                    self._read_pipe(pipe, now)
         if ended:
             report = self.process.read_leash()
             if report is not None:
@@ -196,6 +213,8 @@ class Link:
                 return
             for kind, call, body in frames:
                 machine.on_frame(kind, call, body, now)
+                if kind == messages.PIPES and machine.flooding is not None:
+                    self._stand_by(int.from_bytes(body, "little"))
                 if machine.draining is not None:
                     self._finish_call(now)
             if last:
@@ -208,33 +227,34 @@ class Link:
         call = machine.current
         assert done is not None and call is not None
         for fd, _event in self._text_poll.poll(0):
-            pipe = self._pipes[fd]
-            if not pipe.call:
-                self._drain(pipe)
+            if fd in self._pipes and self._pipes[fd].role is not _Role.OLD:
+                self._drain(self._pipes[fd], now)
+        for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
+            self._forget(pipe)
         try:
             if done.flags & messages.NEW_PIPES:
-                self._change_pipes(call.number)
+                self._change_pipes(call.number, now)
             if done.flags & messages.SHARED:
                 done.buffers = self._map(done)
         except ProtocolFault as fault:
             machine.on_fault(fault)
         machine.on_drained(now)
 
-    def _read_pipe(self, pipe: _Pipe) -> None:
+    def _read_pipe(self, pipe: _Pipe, now: float) -> None:
         """Read a pipe once, or more often while it is full."""
         for _ in range(8):
             size = _FLOOD if pipe.grown else _CHUNK
             data = self._read(pipe, size)
             if not data:
                 return
-            self._give(pipe, data)
-            if len(data) < _CHUNK:
+            self._give(pipe, data, now)
+            if len(data) < _CHUNK // 2:
                 return
             if not pipe.grown:
                 pipe.grown = True
                 self._grow(pipe.fd)
 
-    def _drain(self, pipe: _Pipe) -> None:
+    def _drain(self, pipe: _Pipe, now: float) -> None:
         """Read just what is in a pipe now: a process left behind may go on writing for ever."""
         left = _waiting(pipe.fd)
         while left > 0:
@@ -242,7 +262,7 @@ class Link:
             if not data:
                 return
             left -= len(data)
-            self._give(pipe, data)
+            self._give(pipe, data, now)
 
     def _read(self, pipe: _Pipe, size: int) -> bytes:
         try:
@@ -253,29 +273,65 @@ class Link:
             self._forget(pipe)
         return data
 
-    def _give(self, pipe: _Pipe, data: bytes) -> None:
-        if pipe.call:
-            self.machine.on_old_text(pipe.call, pipe.stream, data)
+    def _give(self, pipe: _Pipe, data: bytes, now: float) -> None:
+        machine = self.machine
+        if pipe.role is _Role.CURRENT:
+            machine.on_text(pipe.stream, data, now)
+            number = machine.take_switch()
+            if number:
+                self._switch(pipe, number, now)
+        elif pipe.role is _Role.OLD:
+            machine.on_old_text(pipe.call, pipe.stream, data)
+        elif pipe.role is _Role.SIDE:
+            machine.on_side_text(pipe.stream, data)
         else:
-            self.machine.on_text(pipe.stream, data)
+            pipe.held.append(data)
+
+    def _stand_by(self, number: int) -> None:
+        """Stdout may go on in another pipe later in this call."""
+        (fd,) = self._take(1)
+        self._add(fd, messages.STDOUT, _Role.STANDBY).number = number
+
+    def _switch(self, old: _Pipe, number: int, now: float) -> None:
+        """Stdout goes on in the pipe of this number."""
+        for pipe in self._of(_Role.STANDBY):
+            if pipe.number == number:
+                old.role = _Role.SIDE
+                pipe.role = _Role.CURRENT
+                held, pipe.held = pipe.held, []
+                for data in held:
+                    self._give(pipe, data, now)
+            elif pipe.number < number:  # of an earlier flood, which did not need it
+                self._forget(pipe)
+
+    def _of(self, role: _Role) -> list[_Pipe]:
+        return [pipe for pipe in self._pipes.values() if pipe.role is role]
+
+    def _add(self, fd: int, stream: int, role: _Role = _Role.CURRENT) -> _Pipe:
+        os.set_blocking(fd, False)
+        pipe = _Pipe(fd, stream, role)
+        self._pipes[fd] = pipe
+        self._watch_pipe(pipe)
+        return pipe
 
     def _grow(self, fd: int) -> None:
         # fewer wake-ups in a flood; a host may forbid it to a user with many pipes
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _FLOOD)
 
-    def _change_pipes(self, call: int) -> None:
+    def _change_pipes(self, call: int, now: float) -> None:
         """The next call has pipes of its own; the ones so far stay with `call` until their last writer ends."""
         new = self._take(2)
-        for pipe in [each for each in self._pipes.values() if not each.call]:
+        for pipe in list(self._pipes.values()):
+            if pipe.role is _Role.OLD:
+                continue
+            if pipe.role is _Role.CURRENT:
+                self.machine.on_new_pipe(pipe.stream)
+            pipe.role = _Role.OLD
             pipe.call = call
-            self.machine.on_new_pipe(pipe.stream)
-            self._read_pipe(pipe)
+            self._read_pipe(pipe, now)
         for fd, stream in zip(new, (messages.STDOUT, messages.STDERR), strict=True):
-            os.set_blocking(fd, False)
-            pipe = _Pipe(fd, stream)
-            self._pipes[fd] = pipe
-            self._watch_pipe(pipe)
+            self._add(fd, stream)
 
     def _map(self, done: messages.Done) -> list[Any]:
         """The buffers of a value that came in a sealed memory file."""
@@ -341,7 +397,7 @@ class Link:
         """The process is gone: take what it left, tell the machine, let go of everything."""
         self._read_channel(now)
         for pipe in list(self._pipes.values()):
-            self._drain(pipe)
+            self._drain(pipe, now)
         if report.exit_code is None and report.signal is None:
             # the warden did not live to tell: end what it can no longer end
             self.process.kill_tree(self.machine.ready["pid"] if self.machine.ready else None)

@@ -39,6 +39,8 @@ from .stdin import CallStdin, InputCallback, LineSource
 _GRACE_AFTER_EOF = 1.0
 #: seconds that code which asks for input is left to wait for a writeline() while nobody waits for its result
 INPUT_GRACE = 1.0
+#: seconds without output after which a worker that collects the text of a flood is asked for it
+FLOOD_SILENCE = 0.02
 #: completions kept for readcodes()
 _REMEMBERED = 10_000
 
@@ -59,6 +61,7 @@ class Order(enum.Enum):
     INTERRUPT = "interrupt"
     TERMINATE = "terminate"
     KILL = "kill"
+    FLUSH = "flush"
 
 
 class SessionMachine:
@@ -95,6 +98,7 @@ class SessionMachine:
         self.exit_output = Output(0, None)
         self.attended = False  # somebody waits for a result right now
         self.bytes_in = 0
+        self.flooding: float | None = None  # the worker collects text; when to ask for it
         self.outlived = False  # threads, tasks or processes of earlier calls may still write
         self.ladder = ladder
         self._python = python
@@ -213,15 +217,30 @@ class SessionMachine:
                 self._on_input(number, bytes(body), now)
             elif kind == messages.READY:
                 self._on_ready(messages.unpack_dict(body, kind), now)
+            elif kind == messages.PIPES:
+                self._running(number, "Pipes")
+                self.flooding = now + FLOOD_SILENCE
             elif kind == messages.DISPLAY:
                 self._on_display(number, *messages.unpack_display(body))
         except ProtocolFault as fault:
             self.on_fault(fault)
 
-    def on_text(self, stream: int, data: bytes) -> None:
+    def on_text(self, stream: int, data: bytes, now: float) -> None:
         """Bytes from a text pipe of the session."""
         self.bytes_in += len(data)
+        if self.flooding is not None:
+            self.flooding = now + FLOOD_SILENCE
         self._merger.feed(stream, data)
+
+    def take_switch(self) -> int:
+        """The number of the pipe that stdout goes on in, if it has come to such a mark; else 0."""
+        switched, self._merger.switched = self._merger.switched, 0
+        return switched
+
+    def on_side_text(self, stream: int, data: bytes) -> None:
+        """Bytes from a pipe that was stdout earlier in the running call."""
+        self.bytes_in += len(data)
+        self._text(stream, data)
 
     def on_old_text(self, call: int, stream: int, data: bytes) -> None:
         """Bytes from a pipe of a call that is over."""
@@ -285,6 +304,9 @@ class SessionMachine:
             self._climb(call, now)
         if call is not None and call.input_waiting:
             self._answer(call, now)
+        if self.flooding is not None and now >= self.flooding:
+            self.flooding = now + FLOOD_SILENCE * 10  # it may be deep in C code
+            self.orders.append(Order.FLUSH)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             if self.phase is Phase.STARTING and self.error is None:
@@ -301,7 +323,7 @@ class SessionMachine:
         found = self._deadline
         call = self.current
         if call is not None:
-            for each in (call.deadline, call.stdin.until if call.input_waiting else None):
+            for each in (call.deadline, self.flooding, call.stdin.until if call.input_waiting else None):
                 if each is not None and (found is None or each < found):
                     found = each
         return found
@@ -387,6 +409,7 @@ class SessionMachine:
     def _on_done(self, number: int, done: messages.Done) -> None:
         if self.draining is not None:
             raise ProtocolFault("Done after Done")
+        self.flooding = None
         self._running(number, "Done")
         self.draining = done
         self.outlived = bool(done.flags & (messages.OUTLIVED | messages.NEW_PIPES))

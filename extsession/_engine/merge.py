@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .._protocol.messages import RICH, STDERR, STDOUT, TOKEN_SIZE
+from .._protocol.messages import RICH, STDERR, STDOUT, SWITCH, TOKEN_SIZE
 
 _NUMBER_SIZE = 8
 
@@ -30,6 +30,7 @@ class Merger:
         self._token = token
         self._emit = emit
         self._place = place
+        self.switched = 0  # stdout goes on in the pipe of this number, which stands by
         self._tail = {STDOUT: b"", STDERR: b""}  # may be the beginning of a barrier
         # what waits behind a barrier that the other stream has not reached: bytes, or a barrier's number
         self._held: dict[int, deque[Any]] = {STDOUT: deque(), STDERR: deque()}
@@ -54,7 +55,11 @@ class Merger:
                 return
             if found > start:
                 self._text(stream, data[start:found])
-            self._barrier(stream, int.from_bytes(data[found + TOKEN_SIZE : end], "little"))
+            number = int.from_bytes(data[found + TOKEN_SIZE : end], "little")
+            if number & SWITCH:
+                self.switched = number & ~SWITCH
+            else:
+                self._barrier(stream, number)
             start = end
         keep = self._begun(data)
         if keep:

@@ -28,22 +28,22 @@ DONE = 66  # a call is over, and all that it wrote is in the pipes
 INPUT = 67  # the code reads stdin
 LATE = 68  # output of a call by a thread or task that outlived it, or that runs beside others
 DISPLAY = 69  # rich output, at a barrier of the text streams
-PIPES = 70  # the streams of text go on in other pipes; descriptors come along
+PIPES = 70  # stdout may go on in another pipe, whose reading end comes along: see SWITCH
 
 SMALL = 64 * 1024
 BULK = 2**32 - 1
 #: most bytes a body may have, by type: what the worker accepts, and what the controller does
 TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16}
-TO_CONTROLLER = {READY: SMALL, DONE: BULK, INPUT: 64, LATE: 64 * 2**20, DISPLAY: BULK, PIPES: 16}
+TO_CONTROLLER = {READY: SMALL, DONE: BULK, INPUT: 64, LATE: 64 * 2**20, DISPLAY: BULK, PIPES: 4}
 #: the same from a session that may be hostile
-TO_CONTROLLER_STRICT = {READY: SMALL, DONE: 2**26, INPUT: 64, LATE: 2**24, DISPLAY: 2**26, PIPES: 16}
+TO_CONTROLLER_STRICT = {READY: SMALL, DONE: 2**26, INPUT: 64, LATE: 2**24, DISPLAY: 2**26, PIPES: 4}
 
 #: Who may say what when. State of the session -> messages the *worker* may send in it.
 WORKER_MAY_SEND = {
     "starting": (READY,),
     "idle": (LATE,),
     "running": (DONE, INPUT, LATE, DISPLAY, PIPES),
-    "exiting": (LATE, PIPES),
+    "exiting": (LATE,),
 }
 #: State of the session -> messages the *controller* may send in it.
 CONTROLLER_MAY_SEND = {
@@ -108,6 +108,8 @@ TOKEN_SIZE = 16
 BARRIER_SIZE = TOKEN_SIZE + 8
 #: this bit in a barrier's number: a DISPLAY belongs there
 RICH = 1 << 63
+#: this bit in stdout's pipe: no barrier, but stdout goes on in the pipe that came with PIPES of this number
+SWITCH = 1 << 62
 
 _RUN = struct.Struct("<BBII")
 _DONE = struct.Struct("<BBBBddQII")

@@ -101,6 +101,7 @@ def _session(codes: dict[str, CodeType], config: dict[str, Any], fd: int, warden
     out, err, inp = sys.stdout, sys.stderr, sys.stdin
     encoding = out.encoding if out is not None else "utf-8"
     router.open(encoding, out.errors if out else "strict", err.errors if err else "backslashreplace")
+    load("_worker.burst").attach(router)
     server.open_stdin(inp.encoding if inp else encoding, inp.errors if inp else "strict")
     for old in (out, err, inp):
         if old is not None:

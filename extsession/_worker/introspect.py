@@ -191,7 +191,7 @@ def _walk(node: Any, namespace: Namespace, source: str) -> Any:
         value = _walk(node.value, namespace, source)
         if type(value) in (dict, list, tuple):  # exactly: their __getitem__ is not the user's
             try:
-                index = node.slice
+                index: Any = node.slice
                 if type(index).__name__ == "Index":  # a wrapper that 3.9 did away with
                     index = index.value
                 return value[ast.literal_eval(index)]
@@ -593,7 +593,7 @@ def _object_at(source: str, cursor: int, namespace: Namespace) -> tuple[str, Any
 
     rest = re.compile(r"\w*").match(source, cursor).group()  # type: ignore[union-attr]
     text, place = _place(source[: cursor + len(rest)])
-    owners = [text[:offset] for bracket, offset in reversed(place.brackets) if bracket == "("]
+    owners = [text[:offset] for bracket, offset in place.brackets[:-20:-1] if bracket == "("]
     if place.where == "code":
         keyword = owners and re.compile(r"\s*=(?!=)").match(source, cursor + len(rest))
         if not keyword:
@@ -602,7 +602,7 @@ def _object_at(source: str, cursor: int, namespace: Namespace) -> tuple[str, Any
         match = _search(rf"{_PRIMARY}$", owner)
         if match is None or not re.match(rf"(?:{_NAME}|.*[\w\]])$", match.group(), re.DOTALL):
             continue
-        name = re.sub(r"\s+", "", match.group())
+        name = re.sub(r"\s*\.\s*", ".", match.group())
         try:
             value = _resolve(match.group(), namespace, source)
             if value is _MISSING and "." in name:  # a property: it can be described, but not asked

@@ -50,7 +50,8 @@ class Router:
         self._token: bytes | None = token
         self._number = 0
         self._last = 0  # the stream that Python code wrote to last, in this call
-        self._main = get_ident()
+        self.main = get_ident()
+        self.target = messages.STDOUT  # where text for stdout goes: its private descriptor in a flood
         self._threads: dict[int, int] = {}  # thread -> call that started it, while `outlived`
         self.text: dict[int, Any] = {}
 
@@ -73,6 +74,8 @@ class Router:
         """A call begins: what is written from here on is its output."""
         self.call = call
         self._last = 0
+        if self.burst is not None:
+            self.burst.begin()
         _call.set(call)
         self.interrupted = False
         if self.damaged:
@@ -80,7 +83,7 @@ class Router:
 
     def flush(self) -> None:
         """Write out all that is buffered, also in what the code has put in place of the streams."""
-        if self.burst is not None and self.burst.active:
+        if self.burst is not None:
             self.burst.leave()
         for stream in (sys.stdout, sys.stderr):
             if stream is self.text[1] or stream is self.text[2]:
@@ -106,7 +109,7 @@ class Router:
             if self._last != stream:
                 self._turn(stream)
             try:
-                write_all(stream, data)
+                write_all(self.target if stream == messages.STDOUT else stream, data)
             except OSError:
                 self.damaged = True
                 raise
@@ -124,8 +127,20 @@ class Router:
                 write_all(pipe, mark)
         return number
 
+    def mark_switch(self, number: int) -> None:
+        """Tell in the pipe of stdout that it goes on in the one that was sent along as `number`."""
+        if self._token is not None:
+            mark = self._token + (messages.SWITCH | number).to_bytes(8, "little")
+            write_all(self.pipes[messages.STDOUT], mark)
+
+    def is_main(self, ident: int) -> bool:
+        return ident == self.main
+
+    def other_threads(self) -> int:
+        return _count_threads()
+
     def _turn(self, stream: int) -> None:
-        if self.burst is not None and self.burst.active:
+        if stream == messages.STDERR and self.burst is not None and self.burst.active:
             self.burst.push()
         if self._last:
             self.barrier()
@@ -136,7 +151,7 @@ class Router:
     def owner(self) -> int:
         """The call that the running thread or task belongs to."""
         ident = get_ident()
-        if ident == self._main:
+        if ident == self.main:
             return _call.get(self.call)
         started = _call.get(0)
         if started:
@@ -151,7 +166,7 @@ class Router:
             frames = sys._current_frames()
             with self.lock:
                 known = self._threads
-                self._threads = {i: known.get(i, call) for i in frames if i != self._main}
+                self._threads = {i: known.get(i, call) for i in frames if i != self.main}
         elif self._threads:
             self._threads = {}
         outlived = bool(alive or tasks)
@@ -175,14 +190,14 @@ class Router:
         """Go on in other pipes (private write descriptors). Descriptors 1 and 2 follow where they are still ours."""
         for stream, fd in new.items():
             old = self.pipes[stream]
-            if _same(stream, old):
+            if same_file(stream, old):
                 os.dup2(fd, stream)
             os.dup2(fd, old, False)
             os.close(fd)
 
     def before_fork(self) -> None:
         """What is buffered must not be there twice."""
-        if self.burst is not None and self.burst.active:
+        if self.burst is not None:
             self.burst.leave()
 
     def forked(self) -> None:
@@ -226,10 +241,10 @@ class PipeWriter(io.BufferedIOBase):
             if isinstance(data, str):
                 raise TypeError("a bytes-like object is required, not 'str'")
             data = memoryview(data).tobytes()
-        burst = router.burst
-        if burst is not None and burst.on_write(self._stream, data):
-            return len(data)
         router.write(self._stream, data)
+        burst = router.burst
+        if burst is not None and self._stream == messages.STDOUT and not burst.active:
+            burst.counted()
         if router.interrupted:
             router.take_interrupt()
         return len(data)
@@ -283,7 +298,7 @@ def _count_threads() -> int:
     return _thread._count()
 
 
-def _same(one: int, other: int) -> bool:
+def same_file(one: int, other: int) -> bool:
     try:
         a, b = os.fstat(one), os.fstat(other)
     except OSError:

@@ -1,6 +1,6 @@
 """Whose call a new thread belongs to, while threads or tasks of earlier calls are alive.
 
-Only then is there a question: the two functions of `_thread` that start one are replaced by ones that
+Only then, and in a flood of prints (`burst.py`), is there a question: the two functions of `_thread` that start one are replaced by ones that
 note the starter's call, and put back when the last survivor is gone.
 """
 
@@ -34,6 +34,8 @@ def watch(router: Router | None) -> None:
 
 def _noting(plain: Any, router: Router) -> Any:
     def start(*args: Any, **kwargs: Any) -> Any:
+        if router.burst is not None:
+            router.burst.leave()  # two writers: no more collecting
         with router.lock:  # the new thread's first write waits for the note
             started = plain(*args, **kwargs)
             ident = started if isinstance(started, int) else started.ident

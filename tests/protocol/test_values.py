@@ -539,13 +539,11 @@ def test_numpy_arrays_are_not_copied() -> None:
         (threading.Lock(), "_thread.lock"),
         ([1, threading.Lock()], "_thread.lock"),
         (lambda: 1, ""),
-        (sys.stdout, "TextIO"),
+        (io.TextIOWrapper(io.BytesIO()), "TextIOWrapper"),
     ],
     ids=["lock", "inside", "lambda", "file"],
 )
 def test_what_pickle_refuses_is_named(value: Any, name: str) -> None:
-    if name == "TextIO":
-        value, name = io.TextIOWrapper(io.BytesIO()), "_io.TextIOWrapper"
     with pytest.raises(CannotTravel) as caught:
         pack(value)
     assert name in caught.value.type_name

@@ -244,7 +244,8 @@ plt.show()
 assert len(shown) == 2 and len(figures()) == 1
 """
     # With a DISPLAY, also a wrong one, matplotlib warns about each show() of agg.
-    order = prepare + prepare + load if when == "before" else "os.environ['MPLBACKEND'] = 'agg'\n" + load + prepare
+    preset = "os.environ['MPLBACKEND'] = 'agg'\n"
+    order = prepare + prepare + load if when == "before" else preset + load + prepare
     run(PREPARE + order + source, DISPLAY=":99")
 
 

@@ -187,7 +187,7 @@ def test_types() -> None:
 def test_attributes_of_a_module_that_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "nowhere_else"
     package.mkdir()
-    source = "raise SystemExit\nimport os as sep\nclass Alpha: pass\ndef beta(): '\\d'\ngamma: int = 1\n_own = 1\n"
+    source = "raise SystemExit\nimport os as sep\nclass Alpha: 0\ndef beta(): '\\d'\ngamma: int = 1\n_o = 1"
     (package / "__init__.py").write_text(source)
     (package / "part.py").write_text("delta = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -391,15 +391,17 @@ class Colour(enum.Enum): RED = 1
 names = dict(function=function, trap=Trap(), d={"key": {"deep": ""}}, Colour=Colour, l=["x"])
 def ask(source): return i.complete(source, len(source), names)["matches"]
 for source, expected in [
-    ("func", ["function"]), ("function(alp", ["alpha="]), ("d['k", ["key"]), ("d['key']['deep'].startsw", ["startswith"]),
-    ("trap.pro", ["prop"]), ("trap.prop.x", []), ("Colour.RED.nam", ["name"]), ("l[0].startsw", ["startswith"]),
-    ("l[-1].startsw", ["startswith"]), ("import xml.et", ["etree"]), ("from fractions import Fract", ["Fraction"]),
+    ("func", ["function"]), ("function(alp", ["alpha="]), ("d['k", ["key"]),
+    ("d['key']['deep'].startsw", ["startswith"]), ("l[0].startsw", ["startswith"]),
+    ("l[-1].startsw", ["startswith"]), ("trap.pro", ["prop"]), ("trap.prop.x", []),
+    ("Colour.RED.nam", ["name"]), ("import xml.et", ["etree"]), ("from fractions import Fract", ["Fraction"]),
     ("import sys; sys.byteor", ["byteorder"]), ("f'{func", ["function"]),
 ]:
     assert ask(source) == expected, (source, ask(source))
 assert "Docstring:\\nDoc." in i.inspect_source("function(", 9, names)["data"]["text/plain"]
 """
-    cases = next(mark for mark in test_is_complete.pytestmark if mark.name == "parametrize").args[1]  # type: ignore[attr-defined]
+    [mark] = test_is_complete.pytestmark  # type: ignore[attr-defined]
+    cases = mark.args[1]
     source += f"""
 for source, status, indent in {cases!r}:
     assert i.is_complete(source) == {{"status": status, "indent": indent}}, (source, i.is_complete(source))

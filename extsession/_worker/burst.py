@@ -1,0 +1,174 @@
+"""A flood of prints without a system call for each, and still in exact order.
+
+Text that waits in memory must go out before anything else that reaches stdout: what `os.write(1)`, C code or a
+subprocess writes. Nobody can be asked to tell when that happens; but the kernel can. While a flood lasts,
+descriptor 1 is a fresh pipe, the *watched* one, to which nothing of ours is written, and whose reading end
+signals (O_ASYNC, F_SETSIG) when anybody writes to it, closes its last writing end, or puts another descriptor in
+its place. Text is collected and goes to the old pipe. When the signal comes the collected text goes out first;
+if the watched pipe was used, it becomes the session's stdout from there on (a mark in the old pipe tells the
+controller, which has been given the reading end at the start), else it is dropped.
+
+SIGURG is used because its default is to be ignored. The controller rings with it too, when nothing has come for a
+while: then the text goes out and the flood is over. Linux only: elsewhere each write is a system call.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import sys
+import time
+from _thread import get_ident
+
+from .._protocol import messages
+from .streams import Router, same_file
+from .trace import is_ours
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+#: a flood is this many writes in a row to stdout ...
+_MANY = 256
+#: ... in less than so many seconds
+_SOON = 0.008
+_TEXT_CHUNK = 32768
+
+_F_SETOWN = 8
+_F_SETSIG = 10
+
+
+class Burst:
+    """Collects the text of a flood of prints on stdout."""
+
+    def __init__(self, router: Router) -> None:
+        self.active = False
+        self._router = router
+        self._count = 0
+        self._since = 0.0
+        self._watched = -1  # reading end of the watched pipe
+        self._number = 0  # of the watched pipe
+        self._handler_set = False
+
+    def begin(self) -> None:
+        """A call begins."""
+        self._count = 0
+
+    def counted(self) -> None:
+        """Text was written to stdout, on its own: perhaps it is a flood."""
+        self._count += 1
+        if self._count % _MANY:
+            return
+        now = time.perf_counter()
+        since, self._since = self._since, now
+        if self._count > _MANY and now - since < _SOON:
+            self._enter()
+
+    def leave(self) -> None:
+        """Write out what was collected and go back to a system call for each write."""
+        if not self.active:
+            return
+        self.active = False
+        self._count = 0
+        router = self._router
+        router.text[messages.STDOUT].reconfigure(write_through=True)  # flushes
+        watched, self._watched = self._watched, -1
+        used = self._polled(watched) & 1
+        ours = same_file(watched, messages.STDOUT)
+        private = router.pipes[messages.STDOUT]
+        if ours and not used:
+            os.dup2(private, messages.STDOUT)  # closes the last writing end, unless somebody has copied it
+        if used or not self._polled(watched) & 16:
+            self._go_over(watched, ours)
+        os.close(watched)
+        router.target = messages.STDOUT
+        if not router.outlived:
+            from . import threads
+
+            threads.watch(None)
+
+    def push(self) -> None:
+        """Write out what was collected; the flood may go on."""
+        self._router.text[messages.STDOUT].flush()
+
+    def _go_over(self, watched: int, ours: bool) -> None:
+        """The watched pipe is stdout from here on; what is in the old one comes before it."""
+        router = self._router
+        private = router.pipes[messages.STDOUT]
+        new = os.open("/proc/self/fd/%d" % watched, os.O_WRONLY | os.O_CLOEXEC)
+        router.mark_switch(self._number)
+        if ours:
+            os.dup2(new, messages.STDOUT)
+        os.dup2(new, private, False)
+        os.close(new)
+
+    def _enter(self) -> None:
+        router = self._router
+        if not self._possible():
+            return
+        import fcntl
+
+        from . import threads
+
+        try:
+            watched, writing = os.pipe()
+        except OSError:
+            return
+        try:
+            fcntl.fcntl(watched, _F_SETOWN, os.getpid())
+            fcntl.fcntl(watched, _F_SETSIG, _signal.SIGURG)
+            flags = fcntl.fcntl(watched, fcntl.F_GETFL)
+            fcntl.fcntl(watched, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+            if not self._handler_set:
+                _signal.signal(_signal.SIGURG, self._on_bell)
+                self._handler_set = True
+            self._number += 1
+            body = self._number.to_bytes(4, "little")
+            router.channel.send(messages.PIPES, router.call, [body], (watched,))
+        except OSError:
+            os.close(watched)
+            os.close(writing)
+            return
+        threads.watch(router)
+        self._watched = watched
+        os.dup2(writing, messages.STDOUT)
+        os.close(writing)
+        router.target = router.pipes[messages.STDOUT]
+        text = router.text[messages.STDOUT]
+        text._CHUNK_SIZE = _TEXT_CHUNK
+        text.reconfigure(write_through=False)
+        self.active = True
+
+    def _possible(self) -> bool:
+        """Only one thread writes, it is the main one, and descriptor 1 is still the session's pipe."""
+        router = self._router
+        handler = _signal.getsignal(_signal.SIGURG)
+        return (
+            not router.outlived
+            and router.is_main(get_ident())
+            and not router.other_threads()
+            and (handler is _signal.SIG_DFL or handler == self._on_bell)
+            and not router.text[messages.STDOUT].line_buffering
+            and same_file(messages.STDOUT, router.pipes[messages.STDOUT])
+        )
+
+    def _polled(self, fd: int) -> int:
+        import select
+
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return sum([event for _, event in poll.poll(0)])
+
+    def _on_bell(self, signum: int, frame: FrameType | None) -> None:
+        # Inside our own code a text stream may be in the middle of a write. Who wrote to the watched pipe then
+        # was another process, whose order beside ours is nobody's; the controller rings again.
+        if self.active and frame is not None and not is_ours(frame) and get_ident() == self._router.main:
+            self.leave()
+
+
+def attach(router: Router) -> None:
+    """Let a session collect floods, where the system can tell who else writes."""
+    if sys.platform == "linux":
+        router.burst = Burst(router)
+
+
