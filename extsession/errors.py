@@ -172,4 +172,4 @@ def remote_exception(info: ErrorInfo) -> BaseException:
 
 def _add_note(error: BaseException, note: str) -> None:
     notes = getattr(error, "__notes__", [])
-    error.__notes__ = [*notes, note]
+    error.__notes__ = [*notes, note]  # type: ignore[attr-defined]

@@ -24,9 +24,13 @@ from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
 from .call import Call
 from .link import Link
 from .machine import Phase, SessionMachine
+from .output import Output
 from .stdin import CallStdin, InputCallback
 
 _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
+
+#: seconds that an interpreter which was not seen before may take to say what it is
+_PROBE_TIME = 10.0
 
 Given = str | bytes | InputCallback | None
 
@@ -58,10 +62,14 @@ class Options:
                     raise TypeError(f"env takes str to str, not {name!r}: {value!r}")
 
 
+def _probe_time(start_timeout: float | None) -> float:
+    return _PROBE_TIME if start_timeout is None else min(_PROBE_TIME, start_timeout)
+
+
 def check_limit(limit: Any) -> int | None:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise ValueError(f"output_limit takes a number of bytes from 0 up or None, not {limit!r}")
-    return limit  # type: ignore[no-any-return]
+    return limit
 
 
 class Core:
@@ -70,7 +78,8 @@ class Core:
     def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
         require_platform()
         self.options = options
-        self.interpreter: Interpreter = find(options.python, sources=_sources())
+        timeout = _probe_time(options.start_timeout)
+        self.interpreter: Interpreter = find(options.python, sources=_sources(), timeout=timeout)
         self.launcher: Launcher = LocalLauncher() if launcher is None else launcher
         self.owner = os.getpid()
         self.machine: SessionMachine
@@ -79,7 +88,8 @@ class Core:
     def launch(self) -> None:
         """Start a process. May block for as long as an exec takes; LaunchError."""
         options = self.options
-        token = os.urandom(messages.TOKEN_SIZE)
+        # the first byte is in no UTF-8 text: the end of a line or a prompt never looks like the beginning of a barrier
+        token = b"\xff" + os.urandom(messages.TOKEN_SIZE - 1)
         cwd = None if options.cwd is None else os.fspath(options.cwd)
         process = self.launcher.launch(Spec(self.interpreter, token, cwd, options.env))
         self.machine = SessionMachine(
@@ -92,6 +102,7 @@ class Core:
             ladder=options.ladder,
         )
         self.machine.input_callback = options.stdin
+        self.machine.exit_output = Output(0, options.output_limit)
         self.link = Link(process, self.machine)
         self.link.flush()
 
@@ -176,6 +187,9 @@ class Core:
             flags |= messages.OWN_STDIN
         if not self.options.end_on_exit:
             flags |= messages.KEEP_ON_EXIT
+        size = 4 * len(source) + len(data) + sum([memoryview(each).nbytes for each in buffers])
+        if size > messages.BULK - messages.SMALL:
+            raise ValueRefused(f"{size} bytes are more than one message to a session can hold")
         run = messages.Run(action, flags, source, data, buffers)
         call = self.machine.submit(run, label, timeout, limit)
         call.stdin = how
@@ -223,7 +237,8 @@ class Core:
 
     def needs_attention(self) -> bool:
         """Whether anything may happen in the session that somebody should take in."""
-        return not self.link.closed and (self.machine.is_busy or self.machine.outlived)
+        machine = self.machine
+        return not self.link.closed and (machine.is_busy or machine.outlived or machine.is_ending)
 
 
 class ResultsCore:
@@ -366,7 +381,7 @@ def _name(name: object) -> str:
 
 
 def _cloudpickle(value: Any, protocol: int = 5, buffer_callback: Any = None) -> bytes:
-    import cloudpickle  # heavy; only functions and classes without a name that can be imported need it
+    import cloudpickle  # type: ignore[import-untyped]  # heavy; only functions and classes without a name that can be imported need it
 
     data: bytes = cloudpickle.dumps(value, protocol=protocol, buffer_callback=buffer_callback)
     return data

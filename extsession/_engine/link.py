@@ -20,6 +20,7 @@ import select
 import selectors
 import signal
 import socket
+import stat
 import termios
 from typing import Any
 
@@ -77,6 +78,7 @@ class Link:
         self.closed = False
         bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
         self._decoder = FrameDecoder(bounds)
+        self._most_shared = bounds[messages.DONE] if strict else None  # bytes
         self._channel = process.channel
         self._channel_fd = process.channel.fileno()
         self._channel_open = True
@@ -214,7 +216,10 @@ class Link:
             for kind, call, body in frames:
                 machine.on_frame(kind, call, body, now)
                 if kind == messages.PIPES and machine.flooding is not None:
-                    self._stand_by(int.from_bytes(body, "little"))
+                    try:
+                        self._stand_by(int.from_bytes(body, "little"), now)
+                    except ProtocolFault as fault:
+                        machine.on_fault(fault)
                 if machine.draining is not None:
                     self._finish_call(now)
             if last:
@@ -287,9 +292,14 @@ class Link:
         else:
             pipe.held.append(data)
 
-    def _stand_by(self, number: int) -> None:
+    def _stand_by(self, number: int, now: float) -> None:
         """Stdout may go on in another pipe later in this call."""
-        (fd,) = self._take(1)
+        (fd,) = self._take_pipes(1)
+        for pipe in self._of(_Role.STANDBY):
+            self._read_pipe(pipe, now)  # lets go of it, if its flood did without
+        if len(self._of(_Role.STANDBY)) >= _MOST_FDS:
+            os.close(fd)
+            raise ProtocolFault("more pipes than can be needed")
         self._add(fd, messages.STDOUT, _Role.STANDBY).number = number
 
     def _switch(self, old: _Pipe, number: int, now: float) -> None:
@@ -321,7 +331,7 @@ class Link:
 
     def _change_pipes(self, call: int, now: float) -> None:
         """The next call has pipes of its own; the ones so far stay with `call` until their last writer ends."""
-        new = self._take(2)
+        new = self._take_pipes(2)
         for pipe in list(self._pipes.values()):
             if pipe.role is _Role.OLD:
                 continue
@@ -345,6 +355,8 @@ class Link:
             except OSError:
                 seals = 0
             total = sum(sizes)
+            if self._most_shared is not None and total > self._most_shared:
+                raise ProtocolFault("more shared bytes than are allowed")
             # sealed before it is mapped: a file that shrinks under a mapping kills the process that reads it
             if seals & _NEEDED_SEALS != _NEEDED_SEALS or os.fstat(fd).st_size != total:
                 raise ProtocolFault("shared buffers that are not sealed")
@@ -379,6 +391,17 @@ class Link:
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         return taken
 
+    def _take_pipes(self, count: int) -> list[int]:
+        """As `_take`. The code may have sent anything, also what blocks or cannot be read."""
+        taken = self._take(count)
+        for fd in taken:
+            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            if not stat.S_ISFIFO(os.fstat(fd).st_mode) or mode != os.O_RDONLY:
+                for each in taken:
+                    os.close(each)
+                raise ProtocolFault("a descriptor that is no pipe")
+        return taken
+
     # the process
 
     def _carry_out(self) -> None:
@@ -401,6 +424,8 @@ class Link:
         if report.exit_code is None and report.signal is None:
             # the warden did not live to tell: end what it can no longer end
             self.process.kill_tree(self.machine.ready["pid"] if self.machine.ready else None)
+            if self.machine.ready is None:
+                report = self.process.early_end()
         self.machine.on_exit(report)
         self.close()
 
@@ -424,6 +449,9 @@ class Link:
     def abandon(self) -> None:
         """In a forked process: close the descriptors, and leave the processes to their owner."""
         self.process.disown()
+        if self._selector is not None:
+            self._selector.close()  # before anything is unregistered: epoll is shared with the owner
+            self._selector = None
         self.close()
 
     # watching

@@ -112,6 +112,8 @@ class SessionMachine:
         self._exit_code: int | None = None  # asked for
         self._ended_by: Outcome | None = None
         self._eof = False
+        self._broken = False  # it broke the protocol
+        self._done_error: ErrorInfo | None = None  # what `draining` tells of
         self._merger = Merger(token, self._text, self._place)
         self._placed: dict[int, int] = {}
         self._unplaced: dict[int, RichOutput] = {}
@@ -136,7 +138,7 @@ class SessionMachine:
 
     def advance(self, now: float) -> None:
         """Send the next call if it is its turn."""
-        if self.phase is not Phase.IDLE:
+        if self.phase is not Phase.IDLE or self.error is not None:
             return
         if self._queue:
             call = self._queue.popleft()
@@ -204,7 +206,9 @@ class SessionMachine:
     # what arrives
 
     def on_frame(self, kind: int, number: int, body: Any, now: float) -> None:
-        """A frame from the worker; RemoteProtocolError if it may not come now."""
+        """A frame from the worker. One that may not come now ends the session, and no later one is believed."""
+        if self._broken:
+            return
         try:
             if kind not in messages.WORKER_MAY_SEND.get(self.phase.value, ()):
                 raise ProtocolFault(f"{messages.NAMES[kind]} while {self.phase.value}")
@@ -216,7 +220,7 @@ class SessionMachine:
             elif kind == messages.INPUT:
                 self._on_input(number, bytes(body), now)
             elif kind == messages.READY:
-                self._on_ready(messages.unpack_dict(body, kind), now)
+                self._on_ready(messages.unpack_ready(body), now)
             elif kind == messages.PIPES:
                 self._running(number, "Pipes")
                 self.flooding = now + FLOOD_SILENCE
@@ -256,6 +260,9 @@ class SessionMachine:
         done, call = self.draining, self.current
         assert done is not None and call is not None
         self._merger.settle()
+        if self._broken:
+            self.draining = None
+            return  # the call ends with the process
         if done.flags & messages.LEAVING:
             # the interpreter may still print while it ends: the call is over with the process
             self.draining = None
@@ -329,6 +336,11 @@ class SessionMachine:
         return found
 
     @property
+    def has_queue(self) -> bool:
+        """Whether calls wait for their turn."""
+        return bool(self._queue)
+
+    @property
     def is_busy(self) -> bool:
         """Whether something is expected of the session: calls, its start, or its end."""
         return bool(
@@ -338,6 +350,11 @@ class SessionMachine:
             or self.phase in (Phase.STARTING, Phase.EXITING)
             or self._deadline is not None
         )
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process was told to end and has not ended yet."""
+        return self._ended_by is not None and self.phase is not Phase.DEAD
 
     # input
 
@@ -398,7 +415,9 @@ class SessionMachine:
     # how calls end
 
     def _on_ready(self, fields: dict[str, Any], now: float) -> None:
-        if fields.get("protocol") != messages.VERSION or type(fields.get("pid")) is not int:
+        pid = fields.get("pid")
+        # signals will be sent to it: 0 and -1 mean others than the session
+        if fields.get("protocol") != messages.VERSION or type(pid) is not int or not 1 < pid < 2**31:
             raise ProtocolFault("Ready of another protocol")
         self.ready = fields
         self.phase = Phase.IDLE
@@ -411,6 +430,10 @@ class SessionMachine:
             raise ProtocolFault("Done after Done")
         self.flooding = None
         self._running(number, "Done")
+        extra = done.extra or {}
+        if type(extra.get("exit", 0)) is not int:
+            raise ProtocolFault("Done with an exit status that is none")
+        self._done_error = ErrorInfo.from_wire(extra["error"]) if "error" in extra else None
         self.draining = done
         self.outlived = bool(done.flags & (messages.OUTLIVED | messages.NEW_PIPES))
 
@@ -458,14 +481,7 @@ class SessionMachine:
     def _judge(self, call: Call, done: messages.Done) -> tuple[Outcome, ErrorInfo | None]:
         call.done = done
         call.value = (done.kind, done.head, done.buffers)
-        error = None
-        extra = done.extra or {}
-        if "error" in extra:
-            try:
-                error = ErrorInfo.from_wire(extra["error"])
-            except ProtocolFault as fault:
-                self.on_fault(fault)
-        return _OUTCOMES[done.outcome], error
+        return _OUTCOMES[done.outcome], self._done_error
 
     def _end_current(self, call: Call, report: ExitReport, name: str | None) -> None:
         """The session ended while a call was running."""
@@ -531,7 +547,7 @@ class SessionMachine:
         self, was: Phase, report: ExitReport, name: str | None, current: Call | None
     ) -> ExtSessionError:
         """The error for all that can no longer be done."""
-        if was is Phase.STARTING:
+        if was is Phase.STARTING and self._ended_by is None:
             return LaunchError(
                 f"{self._python} ended before it became a session"
                 f" ({_ending(report, name)}); it printed: {self._printed()!r}",
@@ -556,6 +572,7 @@ class SessionMachine:
 
     def on_fault(self, fault: ProtocolFault) -> None:
         """The session broke the protocol: it is ended, and nothing else is harmed."""
+        self._broken = True
         if self.error is None:
             self.error = RemoteProtocolError(f"the session broke the protocol: {fault}; it was ended")
         self.orders.append(Order.KILL)

@@ -112,7 +112,7 @@ class Merger:
 
     def _pass(self, number: int) -> None:
         """Open a barrier: what is behind it goes out, up to the next one."""
-        for stream, held in self._held.items():
+        for held in self._held.values():
             if held and held[0] == number:
                 held.popleft()
         if self._place is not None and number & RICH:

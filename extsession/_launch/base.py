@@ -56,6 +56,9 @@ class Process(Protocol):
     def kill_tree(self, pid: int | None) -> None:
         """Kill the session and all it started. The leash tells when that is done."""
 
+    def early_end(self) -> ExitReport:
+        """How the process that was started ended, where no session came of it. Bounded."""
+
     def disown(self) -> None:
         """In a process forked from the one that launched it: only descriptors are to be closed."""
 

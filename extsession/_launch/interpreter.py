@@ -69,8 +69,9 @@ if kind is not None and kind.name == "cpython" and sys.argv[4] == "compile" and 
     try:
         codes = {}
         for name, source in marshal.loads(sys.stdin.buffer.read()).items():
-            codes[name] = compile(source, "<extsession>/%s.py" % name, "exec", dont_inherit=True)
-        codes = marshal.dumps(codes)
+            code = compile(source, "<extsession>/%s.py" % name, "exec", dont_inherit=True)
+            codes[name] = marshal.dumps(code)
+        codes = marshal.dumps(codes, 2)
     except BaseException as error:
         put("refused", text("%s: %s" % (type(error).__name__, error)))
     else:

@@ -61,12 +61,22 @@ class LocalProcess:
         return ExitReport(None, None)
 
     def kill_tree(self, pid: int | None) -> None:
-        if pid is not None and not self._gone:
+        if pid is not None and not self._gone and self._popen.returncode is None:
             self.signal(pid, signal.SIGKILL)
+            os.kill(self._popen.pid, signal.SIGCONT)  # a warden that the code has stopped has work to do now
         elif pid is not None:
             tree.kill(pid)
-        else:
-            self._popen.kill()  # it has not come to running the user's code
+        elif self._popen.returncode is None:
+            # it has not come to running the user's code, but it need not be Python: whatever it started as well
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def early_end(self) -> ExitReport:
+        try:
+            status = self._popen.wait(_LAST_STEPS)
+        except subprocess.TimeoutExpired:
+            return ExitReport(None, None)
+        return ExitReport(None, -status) if status < 0 else ExitReport(status, None)
 
     def disown(self) -> None:
         self._owned = False
@@ -92,17 +102,22 @@ class LocalLauncher:
         modules = interpreter.payload
         if modules is None:
             modules = payload.compiled()
-        with contextlib.ExitStack() as undo:
-            ours, channel = socket.socketpair()
-            undo.callback(ours.close)
-            leash, their_leash = socket.socketpair()
-            undo.callback(leash.close)
-            out, their_out = os.pipe()
-            undo.callback(os.close, out)
-            err, their_err = os.pipe()
-            undo.callback(os.close, err)
-            command = [interpreter.path, "-c", payload.STAGE0, str(channel.fileno())]
+        command = [interpreter.path, "-c", payload.STAGE0]
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
             try:
+                ours, channel = socket.socketpair()
+                undo.callback(ours.close)
+                theirs.callback(channel.close)
+                leash, their_leash = socket.socketpair()
+                undo.callback(leash.close)
+                theirs.callback(their_leash.close)
+                out, their_out = os.pipe()
+                undo.callback(os.close, out)
+                theirs.callback(os.close, their_out)
+                err, their_err = os.pipe()
+                undo.callback(os.close, err)
+                theirs.callback(os.close, their_err)
+                command.append(str(channel.fileno()))
                 popen = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -114,21 +129,13 @@ class LocalLauncher:
                     start_new_session=True,
                 )
             except (OSError, ValueError) as error:
+                where = "the current directory" if spec.cwd is None else spec.cwd
                 raise LaunchError(
-                    f"cannot start {interpreter.path} in {spec.cwd or os.getcwd()}: {error}",
+                    f"cannot start {interpreter.path} in {where}: {error}",
                     python=interpreter.path,
                     command=command,
                 ) from error
-            finally:
-                os.close(their_out)
-                os.close(their_err)
-                config = {
-                    "channel": channel.fileno(),
-                    "leash": their_leash.fileno(),
-                    "token": spec.token,
-                }
-                channel.close()
-                their_leash.close()
+            config = {"channel": channel.fileno(), "leash": their_leash.fileno(), "token": spec.token}
             undo.pop_all()
         for end in (ours, leash):
             end.setblocking(False)

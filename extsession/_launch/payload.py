@@ -12,23 +12,48 @@ import marshal
 from pathlib import Path
 from typing import Any
 
+#: of marshal: one that every Python 3 reads
+_VERSION = 2
 _PACKAGES = ("_protocol", "_worker")
+
+#: what a session needs before its first reply; the rest follows when it is ready
+_EAGER = frozenset(
+    [
+        "_protocol",
+        "_protocol.faults",
+        "_protocol.frames",
+        "_protocol.messages",
+        "_worker",
+        "_worker.accounts",
+        "_worker.boot",
+        "_worker.burst",
+        "_worker.channel",
+        "_worker.evaluate",
+        "_worker.serve",
+        "_worker.stdin",
+        "_worker.streams",
+        "_worker.trace",
+        "_worker.warden",
+    ]
+)
 
 STAGE0 = """\
 import os, sys, marshal
-def take(fd, data=b""):
-    size = 4
-    while len(data) < size or size == 4:
-        piece = os.read(fd, size - len(data))
-        if not piece: os._exit(71)
-        data += piece
-        if size == 4 and len(data) == 4: size += int.from_bytes(data, "little")
-    return marshal.loads(data[4:])
+def take(fd, os=os, marshal=marshal):
+    def read(size):
+        data = bytearray(size)
+        have = 0
+        while have < size:
+            count = os.readv(fd, [memoryview(data)[have:]])
+            if not count: os._exit(71)
+            have += count
+        return data
+    return marshal.loads(read(int.from_bytes(read(4), "little")))
 fd = int(sys.argv[1])
 codes = take(fd)
 scope = {"__name__": "_extsession._worker.boot", "__package__": "_extsession._worker"}
-exec(codes["_worker.boot"], scope)
-scope["main"](codes, take(fd))
+exec(marshal.loads(codes["_worker.boot"]), scope)
+scope["main"](codes, take(fd), take)
 """
 
 
@@ -50,16 +75,26 @@ def sources() -> dict[str, str]:
 
 @functools.cache
 def compiled() -> bytes:
-    """The shipped modules as marshalled code for this very interpreter."""
-    codes: dict[str, Any] = {}
+    """The shipped modules as code for this very interpreter: marshalled {name: marshalled code}."""
+    codes: dict[str, bytes] = {}
     for name, path in _files().items():
         full = f"extsession.{name}"
         # the loader keeps byte code beside the source, so this costs no compilation after the first time
-        codes[name] = importlib.machinery.SourceFileLoader(full, str(path)).get_code(full)
-    return marshal.dumps(codes)
+        code = importlib.machinery.SourceFileLoader(full, str(path)).get_code(full)
+        codes[name] = marshal.dumps(code)  # one by one: a child unpacks only what it uses
+    return marshal.dumps(codes, _VERSION)
+
+
+@functools.lru_cache(16)
+def _halves(modules: bytes) -> tuple[bytes, bytes]:
+    codes: dict[str, bytes] = marshal.loads(modules)
+    eager = {name: code for name, code in codes.items() if name in _EAGER}
+    later = {name: code for name, code in codes.items() if name not in _EAGER}
+    return marshal.dumps(eager, _VERSION), marshal.dumps(later, _VERSION)
 
 
 def first_bytes(modules: bytes, config: dict[str, Any]) -> bytes:
-    """What stage 0 reads from the channel."""
-    settings = marshal.dumps(config, 2)  # a version that every Python 3 reads
-    return b"".join(len(each).to_bytes(4, "little") + each for each in (modules, settings))
+    """What stage 0 reads from the channel: three marshalled dicts, each behind its length."""
+    eager, later = _halves(modules)
+    settings = marshal.dumps(config, _VERSION)
+    return b"".join(len(each).to_bytes(4, "little") + each for each in (eager, settings, later))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-
-import psutil
+import os
 
 
 def kill(pid: int) -> None:
     """SIGKILL for a process and its descendants, as far as they can be found. Does not wait."""
+    import psutil  # slow to import, and hardly ever needed
+
     try:
         root = psutil.Process(pid)
         found = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
+    except psutil.Error:
+        found = []
+    # orphans by now; it led a session of its own. Those that left it cannot be told from anybody's.
+    for other in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(other) == pid:
+                found.append(psutil.Process(other))
     for process in found:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.kill()

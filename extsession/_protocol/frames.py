@@ -22,6 +22,8 @@ HEADER_SIZE = 9
 MAX_CALL = 2**32 - 1
 #: bodies above this are collected in place instead of being put together from pieces
 LARGE = 256 * 1024
+#: room made for a large body at first; more is made only as bytes arrive, for a header alone proves nothing
+_FIRST_ROOM = 16 * 2**20
 
 _from_bytes = int.from_bytes
 
@@ -32,7 +34,9 @@ def pack_frame(kind: int, call: int, body: bytes = b"") -> bytes:
 
 
 def pack_header(kind: int, call: int, length: int) -> bytes:
-    """The header of a frame whose body of `length` bytes is sent separately."""
+    """The header of a frame whose body of `length` bytes is sent separately; OverflowError: it does not fit."""
+    if length >> 32 or kind >> 8:
+        raise OverflowError("a frame of type %d with %d bytes does not fit its header" % (kind, length))
     return (length | kind << 32 | call << 40).to_bytes(HEADER_SIZE, "little")
 
 
@@ -54,16 +58,18 @@ class FrameDecoder:
 
     bounds: {type: most bytes of a body}. After a BadFrame the stream has lost its meaning: every later
     call raises it again. A body over `LARGE` is collected in place and comes as a bytearray: a reader
-    that has nothing else to take may read right into `space()` and tell with `filled()`.
+    that has nothing else to take may read right into `space()` and tell with `filled()`, which ends the view.
     """
 
-    __slots__ = ("_bounds", "_data", "_failed", "_have", "_head", "_large")
+    __slots__ = ("_bounds", "_data", "_failed", "_have", "_head", "_large", "_size", "_view")
 
     def __init__(self, bounds: Mapping[int, int]) -> None:
         self._bounds = bounds
         self._data = b""  # of a frame that is not whole
         self._large: bytearray | None = None  # a large body, of which _have bytes are there
         self._have = 0
+        self._size = 0  # that it will have
+        self._view: memoryview | None = None  # what space() gave: a bytearray cannot grow under it
         self._head = (0, 0)
         self._failed: BadFrame | None = None
 
@@ -73,10 +79,12 @@ class FrameDecoder:
             raise self._failed
         frames: list[tuple[int, int, Body]] = []
         if self._large is not None:
-            missing = len(self._large) - self._have
-            taken = min(missing, len(data))
-            self._large[self._have : self._have + taken] = data[:taken]
-            frames += self.filled(taken)
+            taken = 0
+            while self._large is not None and taken < len(data):
+                count = min(len(self._large) - self._have, len(data) - taken)
+                self._large[self._have : self._have + count] = data[taken : taken + count]
+                frames += self.filled(count)
+                taken += count
             if taken == len(data):
                 return frames
             data = data[taken:]
@@ -92,16 +100,25 @@ class FrameDecoder:
         return frames
 
     def space(self) -> memoryview | None:
-        """Where the rest of a large body belongs, if one has begun."""
+        """Where the next part of a large body belongs, if one has begun."""
         if self._large is None:
             return None
-        return memoryview(self._large)[self._have :]
+        if self._view is None:
+            self._view = memoryview(self._large)[self._have :]
+        return self._view
 
     def filled(self, count: int) -> list[tuple[int, int, Body]]:
         """`count` bytes of `space()` are there now; the frame, if that was the last of it."""
         assert self._large is not None
+        if self._view is not None:
+            self._view.release()
+            self._view = None
         self._have += count
-        if self._have < len(self._large):
+        room = len(self._large)
+        if self._have < room:
+            return []
+        if room < self._size:
+            self._large += bytes(min(room, self._size - room))
             return []
         kind, call = self._head
         body = self._large
@@ -117,8 +134,9 @@ class FrameDecoder:
             end = body + length
             if end > size:
                 if length > LARGE:
-                    self._large = bytearray(length)
                     self._have = size - body
+                    self._size = length
+                    self._large = bytearray(min(length, max(_FIRST_ROOM, 2 * self._have)))
                     self._large[: self._have] = data[body:]
                     self._head = (kind, call)
                     return

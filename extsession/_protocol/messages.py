@@ -1,15 +1,12 @@
 """The messages, the bounds of their sizes, and who may say what when.
 
-A message is a frame (see `frames`). Bodies that are always the same few fields are packed by
-`struct`; what is rare or open-ended travels as a dict of safe values (see `values`).
+A message is a frame (see `frames`). Bodies that are always the same few fields have a fixed
+layout; what is rare or open-ended travels as a dict of safe values (see `values`).
 """
 
 from __future__ import annotations
 
-import struct
-
 from .faults import BadMessage, BadValue
-from .values import decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +29,8 @@ PIPES = 70  # stdout may go on in another pipe, whose reading end comes along: s
 
 SMALL = 64 * 1024
 BULK = 2**32 - 1
+#: buffers in one message; those that `values.pack` sets apart are so large that no more fit (`values.BIG`)
+MAX_BUFFERS = 2**16
 #: most bytes a body may have, by type: what the worker accepts, and what the controller does
 TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16}
 TO_CONTROLLER = {READY: SMALL, DONE: BULK, INPUT: 64, LATE: 64 * 2**20, DISPLAY: BULK, PIPES: 4}
@@ -111,9 +110,11 @@ RICH = 1 << 63
 #: this bit in stdout's pipe: no barrier, but stdout goes on in the pipe that came with PIPES of this number
 SWITCH = 1 << 62
 
-_RUN = struct.Struct("<BBII")
-_DONE = struct.Struct("<BBBBddQII")
-_U64 = struct.Struct("<Q")
+# Fixed fields are packed by int.to_bytes: the struct module is an extension, slow to load in a fresh child.
+_RUN_SIZE = 10  # action u8, flags u8, bytes of source u32, of data u32
+_DONE_SIZE = 36  # outcome, kind, flags, 0: u8; wall, cpu in ns, peak memory: u64; bytes of head, of extra: u32
+_U32 = 0xFFFFFFFF
+_U64 = 0xFFFFFFFFFFFFFFFF
 
 
 class Run:
@@ -133,21 +134,24 @@ class Run:
     def encode(self) -> list[Any]:
         """The body in pieces: small ones joined, each buffer as it is."""
         source = self.source.encode("utf-8", "surrogatepass")
-        head = _RUN.pack(self.action, self.flags, len(source), len(self.data)) + source + self.data
+        fixed = self.action | self.flags << 8 | len(source) << 16 | len(self.data) << 48
+        head = fixed.to_bytes(_RUN_SIZE, "little") + source + self.data
         if not self.buffers:
             return [head]
-        sizes = b"".join([_U64.pack(_size(piece)) for piece in self.buffers])
+        sizes = b"".join([_size(piece).to_bytes(8, "little") for piece in self.buffers])
         return [head + sizes, *self.buffers]
 
     @classmethod
     def decode(cls, body: bytes | memoryview) -> Run:
         """BadMessage where the body is not a Run."""
-        if len(body) < _RUN.size:
+        if len(body) < _RUN_SIZE:
             raise BadMessage("Run of %d bytes" % len(body))
-        action, flags, source_size, data_size = _RUN.unpack_from(body)
+        fixed = int.from_bytes(body[:_RUN_SIZE], "little")
+        action, flags = fixed & 0xFF, fixed >> 8 & 0xFF
+        source_size, data_size = fixed >> 16 & _U32, fixed >> 48
         if action not in ACTIONS:
             raise BadMessage("Run with the unknown action %d" % action)
-        start = _RUN.size
+        start = _RUN_SIZE
         middle = start + source_size
         end = middle + data_size
         if end > len(body):
@@ -189,35 +193,41 @@ class Done:
 
     def encode(self) -> list[Any]:
         """The body in pieces, as Run.encode."""
-        extra = encode(self.extra) if self.extra else b""
-        head = _DONE.pack(
-            self.outcome,
-            self.kind,
-            self.flags,
-            0,
-            self.wall,
-            self.cpu,
-            self.peak_memory,
-            len(self.head),
-            len(extra),
+        extra = b""
+        if self.extra:
+            from .values import encode
+
+            extra = encode(self.extra)
+        fixed = (
+            self.outcome
+            | self.kind << 8
+            | self.flags << 16
+            | int(self.wall * 1e9) << 32
+            | int(self.cpu * 1e9) << 96
+            | self.peak_memory << 160
+            | len(self.head) << 224
+            | len(extra) << 256
         )
-        head += self.head + extra
+        head = fixed.to_bytes(_DONE_SIZE, "little") + self.head + extra
         if not self.buffers:
             return [head]
-        sizes = b"".join([_U64.pack(_size(piece)) for piece in self.buffers])
+        sizes = b"".join([_size(piece).to_bytes(8, "little") for piece in self.buffers])
         return [head + sizes, *self.buffers]
 
     @classmethod
     def decode(cls, body: bytes) -> Done:
         """BadMessage where the body is not a Done."""
-        if len(body) < _DONE.size:
+        if len(body) < _DONE_SIZE:
             raise BadMessage("Done of %d bytes" % len(body))
-        outcome, kind, flags, spare, wall, cpu, peak, head_size, extra_size = _DONE.unpack_from(body)
+        fixed = int.from_bytes(body[:_DONE_SIZE], "little")
+        outcome, kind, flags = fixed & 0xFF, fixed >> 8 & 0xFF, fixed >> 16 & 0xFF
+        spare = fixed >> 24 & 0xFF
+        wall, cpu = (fixed >> 32 & _U64) / 1e9, (fixed >> 96 & _U64) / 1e9
+        peak = fixed >> 160 & _U64
+        head_size, extra_size = fixed >> 224 & _U32, fixed >> 256
         if outcome not in OUTCOMES or spare or flags > NEW_PIPES | SHARED | LEAVING | OUTLIVED:
             raise BadMessage("Done with unknown fields")
-        if not (wall >= 0.0 and cpu >= 0.0):
-            raise BadMessage("Done with impossible times")
-        start = _DONE.size
+        start = _DONE_SIZE
         middle = start + head_size
         end = middle + extra_size
         if end > len(body):
@@ -229,25 +239,54 @@ class Done:
         return cls(outcome, kind, body[start:middle], flags, wall, cpu, peak, extra, buffers)
 
 
-def pack_dict(fields: dict[str, Any]) -> bytes:
-    """The body of a message that is a dict of safe values (READY, DISPLAY)."""
-    return encode(fields)
+def pack_ready(fields: dict[str, Any]) -> bytes:
+    """READY: fields of type str, int or list of int. Plain text, so that a fresh child need not load the codec."""
+    parts = []
+    for name, value in fields.items():
+        if type(value) is list:
+            parts += [name, "l" + ",".join(map(str, value))]
+        else:
+            parts += [name, ("s" if type(value) is str else "i") + str(value)]
+    return "\0".join(parts).encode("utf-8", "surrogateescape")
 
 
-def unpack_dict(body: bytes, kind: int) -> dict[str, Any]:
-    """BadMessage where the body is no dict with text for keys."""
-    return _dict(body, NAMES[kind])
+def unpack_ready(body: bytes) -> dict[str, Any]:
+    """BadMessage where the body is no such text."""
+    parts = bytes(body).decode("utf-8", "surrogateescape").split("\0")
+    fields: dict[str, Any] = {}
+    try:
+        for name, value in zip(parts[::2], parts[1::2]):
+            kind, text = value[:1], value[1:]
+            if kind == "s":
+                fields[name] = text
+            elif kind == "l":
+                fields[name] = [_small_int(each) for each in text.split(",")]
+            elif kind == "i":
+                fields[name] = _small_int(text)
+            else:
+                raise ValueError(kind)
+    except ValueError:
+        raise BadMessage("Ready with a field that is none") from None
+    return fields
+
+
+def _small_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(text)
+    return int(text)
 
 
 def pack_display(barrier: int, fields: dict[str, Any]) -> bytes:
     """DISPLAY: belongs where `barrier` stands in the text streams."""
-    return _U64.pack(barrier) + encode(fields)
+    from .values import encode
+
+    return barrier.to_bytes(8, "little") + encode(fields)
 
 
 def unpack_display(body: bytes) -> tuple[int, dict[str, Any]]:
     if len(body) < 8:
         raise BadMessage("Display of %d bytes" % len(body))
-    return _U64.unpack_from(body)[0], _dict(body[8:], "Display")
+    return int.from_bytes(body[:8], "little"), _dict(body[8:], "Display")
 
 
 def unpack_stream(body: bytes) -> tuple[int, bytes]:
@@ -272,6 +311,8 @@ def unpack_exit(body: bytes) -> int:
 
 
 def _dict(body: bytes, name: str) -> dict[str, Any]:
+    from .values import decode
+
     try:
         fields = decode(body)
     except BadValue as fault:
@@ -291,7 +332,9 @@ def _cut(view: memoryview) -> list[memoryview]:
     total = 0
     at = 0
     while at + 8 <= len(view):
-        size = _U64.unpack_from(view, at)[0]
+        if len(sizes) == MAX_BUFFERS:
+            raise BadMessage("too many buffers")
+        size = int.from_bytes(view[at : at + 8], "little")
         sizes.append(size)
         total += size
         at += 8

@@ -1,7 +1,8 @@
 """Who moves a session along: the thread that waits for it, else the hub.
 
-`lock` guards the machine and the link. `_driving` is held by the one thread that blocks in the link's
-poll; others that wait for the same session sleep on `_changed` and step in when a deadline is due.
+`lock` guards the machine and the link. `_driving` is held by the one thread that reads for the session: only
+it may take in what arrives, or a thread that sleeps in the link's poll would never hear of it. Others
+that wait for the same session sleep on `_changed`, and let deadlines fire that are due.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from collections.abc import Callable
 
 from .._engine.call import Call
 from .._engine.core import Core, prompt_of
+from .._engine.stdin import InputCallback
 from ..errors import SessionClosed
 from .hub import Hub
+
+#: seconds after which a thread that waits for a queued call looks whether it was cancelled
+_QUEUE_LOOK = 0.1
 
 
 class Driver:
@@ -22,13 +27,23 @@ class Driver:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.lock = threading.RLock()
-        self.watched = False  # the hub polls this session; the hub changes it
+        self.noticed = False  # the hub will look at it; the hub changes both
+        self.watched = False  # the hub polls this session
         self._driving = threading.Lock()
         self._changed = threading.Condition(threading.Lock())
         self._waiters = 0
 
-    def wait(self, is_done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Drive the session until `is_done()`; False if `timeout` seconds were over before."""
+    @property
+    def is_driven(self) -> bool:
+        """Whether a caller drives the session right now."""
+        return self._driving.locked()
+
+    def wait(self, is_done: Callable[[], bool], timeout: float | None = None, attend: bool = True) -> bool:
+        """Drive the session until `is_done()`; False if `timeout` seconds were over before.
+
+        attend: the caller waits for the end of a call. One who waits for a piece of output may answer it by a
+        writeline(), so code that asks for input is not told at once that there is none.
+        """
         if is_done():
             return True
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -41,7 +56,7 @@ class Driver:
                     return is_done()
                 if self._driving.acquire(blocking=False):
                     try:
-                        self._drive(is_done, deadline)
+                        self._drive(is_done, deadline, attend)
                     finally:
                         self._driving.release()
                         self._wake()
@@ -53,9 +68,18 @@ class Driver:
         return True
 
     def step(self) -> None:
-        """Take in what has arrived, without blocking."""
-        with self.lock:
-            self.core.link.step(time.monotonic())
+        """Take in what has arrived, without blocking; leave that to the thread that drives, if there is one."""
+        if self._driving.acquire(blocking=False):
+            try:
+                with self.lock:
+                    self.core.link.step(time.monotonic())
+            finally:
+                self._driving.release()
+                self._wake()
+        else:
+            with self.lock:
+                # nothing has arrived, or the driving thread would not sleep: deadlines may fire
+                self.core.link.step(time.monotonic(), [])
         self.deliver()
 
     def deliver(self) -> None:
@@ -70,16 +94,20 @@ class Driver:
             for each in finished:
                 for callback in each.take_callbacks():
                     callback(each)
+            self._wake()
 
-    def _drive(self, is_done: Callable[[], bool], deadline: float | None) -> None:
+    def _drive(self, is_done: Callable[[], bool], deadline: float | None, attend: bool) -> None:
         link = self.core.link
         machine = self.core.machine
-        machine.attended = True
+        machine.attended = attend
         try:
             while not is_done() and not link.closed:
                 until = machine.next_deadline()
                 if deadline is not None and (until is None or deadline < until):
                     until = deadline
+                if machine.has_queue:  # another thread may cancel the call that is waited for
+                    soon = time.monotonic() + _QUEUE_LOOK
+                    until = soon if until is None else min(until, soon)
                 ready = link.wait(None if until is None else max(0.0, until - time.monotonic()))
                 now = time.monotonic()
                 with self.lock:
@@ -120,10 +148,11 @@ class Driver:
             if not call.stdin.asks:
                 return
             call.stdin.asks = False  # whoever comes here first asks
-            callback = call.stdin.callback or self.core.machine.input_callback
+            callback: InputCallback | None = call.stdin.callback or self.core.machine.input_callback
         line = None
         try:
-            line = callback(prompt_of(call, self.core.encoding), call.stdin.password)
+            if callback is not None:
+                line = callback(prompt_of(call, self.core.encoding), call.stdin.password)
         finally:
             with self.lock:
                 data = b"" if line is None else line.rstrip("\n").encode(self.core.encoding, "replace") + b"\n"

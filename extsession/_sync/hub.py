@@ -12,6 +12,7 @@ import os
 import selectors
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Hub:
         os.set_blocking(self._ring, False)
         self._selector.register(self._bell, selectors.EVENT_READ)
         self._lock = threading.Lock()
-        self._noticed: set[Driver] = set()
+        self._noticed: deque[Driver] = deque()
         self._watched: dict[Driver, int] = {}
         self._asleep = False
         self._thread = threading.Thread(target=self._run, name="extsession-hub", daemon=True)
@@ -63,7 +64,10 @@ class Hub:
 
     def notice(self, driver: Driver) -> None:
         """A session may need somebody soon."""
-        self._noticed.add(driver)
+        if driver.noticed:
+            return
+        driver.noticed = True
+        self._noticed.append(driver)
         if self._asleep:
             self.ring()
 
@@ -74,14 +78,13 @@ class Hub:
     def leave(self, driver: Driver) -> None:
         """A caller waits for the session itself from now on, or it is closed."""
         with self._lock:
-            self._noticed.discard(driver)
             self._unwatch(driver)
 
     def _run(self) -> None:
         idle = 0
         while True:
-            self._asleep = idle > _PATIENCE and not self._noticed
-            timeout = None if self._asleep else self._until()
+            timeout = self._until(idle > _PATIENCE)
+            self._asleep = timeout is None or timeout > _TICK  # who notices something has to ring
             if self._asleep and self._noticed:  # noticed between the look and the sleep
                 timeout = _TICK
             events = self._select(timeout)
@@ -111,19 +114,19 @@ class Hub:
                 found.append(key.data)
         return found
 
-    def _until(self) -> float | None:
-        """Seconds until something has to be looked at."""
-        if self._noticed:
-            return _TICK
+    def _until(self, rested: bool) -> float | None:
+        """Seconds until something has to be looked at. rested: nothing was noticed for long."""
         now = time.monotonic()
-        wait: float | None = None if not self._watched else 1.0
         with self._lock:
             watched = list(self._watched)
+        wait: float | None = 1.0 if watched else None
+        if self._noticed or not rested:
+            wait = _TICK
         for driver in watched:
             due = driver.core.machine.next_deadline()
             if due is not None and (wait is None or due - now < wait):
                 wait = max(0.0, due - now)
-        return _TICK if wait is None else wait
+        return wait
 
     def _due(self) -> list[Driver]:
         now = time.monotonic()
@@ -139,14 +142,15 @@ class Hub:
     def _look(self) -> None:
         """Watch what was noticed, still needs it, and has no caller that drives it."""
         with self._lock:
-            noticed, self._noticed = self._noticed, set()
-            for driver in noticed:
+            for _ in range(len(self._noticed)):
+                driver = self._noticed.popleft()
+                driver.noticed = False
                 if driver in self._watched or not driver.core.needs_attention():
                     continue
-                if driver.core.machine.attended:
-                    self._noticed.add(driver)
-                    continue
-                self._watch(driver)
+                if driver.is_driven:
+                    self.notice(driver)
+                else:
+                    self._watch(driver)
 
     def _watch(self, driver: Driver) -> None:
         with driver.lock:
@@ -165,6 +169,9 @@ class Hub:
                 self._selector.unregister(fd)
 
     def _attend(self, driver: Driver) -> None:
+        if driver.is_driven:  # a caller has come: it takes in what arrives
+            self.leave(driver)
+            self.notice(driver)
         try:
             driver.step()
         except Exception as error:

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._engine.completion import Outcome
 from .._engine.machine import Phase
+from .._engine.oneshot import ExecResult as ExecResult
 from ..errors import NotReady
+from .hub import Hub
 from .results import ExtResults
 from .session import ExtSession
-
-
-class _Printed(NamedTuple):
-    stdout: str
-    stderr: str
-
-
-class ExecResult(_Printed):
-    """What a program printed: a tuple (stdout, stderr).
-
-    exit_status: as the shell would see it, None if a signal ended the process; error: what the program
-    raised, or what ended it; None if it went well.
-    """
-
-    exit_status: int | None
-    error: BaseException | None
-
-    def __new__(
-        cls, stdout: str, stderr: str, exit_status: int | None = 0, error: BaseException | None = None
-    ) -> ExecResult:
-        self = super().__new__(cls, stdout, stderr)
-        self.exit_status = exit_status
-        self.error = error
-        return self
 
 
 def exteval(expression: str, *, timeout: float | None = None, **options: Any) -> Any:
@@ -59,8 +37,10 @@ def extexec(source: str, *, stdin: Any = None, timeout: float | None = None, **o
         if completion.survived:
             session.exit(status, timeout=timeout)
         out, err = session.exit_output
+        out = results.stdout + results.late_stdout + out
+        err = results.stderr + results.late_stderr + err
         error = None if completion.outcome is Outcome.EXITED else results.error
-        return ExecResult(results.stdout + out, results.stderr + err, session.exit_code, error)
+        return ExecResult(out, err, session.exit_code, error)
 
 
 class ExtEval:
@@ -75,6 +55,7 @@ class ExtEval:
         call = self._session._submit(lambda core: core.evaluate(expression, timeout))
         self._results = ExtResults(self._session._driver, call)
         self._results.add_done_callback(lambda _: self._session._end_soon())
+        Hub.get().notice(self._session._driver)
 
     @property
     def done(self) -> bool:

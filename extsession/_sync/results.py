@@ -58,6 +58,10 @@ class ExtResults(ResultsCore):
         call = self._call
         events = call.output.events
         index = 0
+
+        def has_more() -> bool:
+            return len(events) > index or call.completion is not None
+
         while True:
             while index < len(events):
                 if events[index].late:
@@ -66,8 +70,7 @@ class ExtResults(ResultsCore):
                 index += 1
             if call.completion is not None:
                 return
-            seen = index
-            self._driver.wait(lambda seen=seen: len(events) > seen or call.completion is not None)
+            self._driver.wait(has_more, attend=False)
 
     def __iter__(self) -> Iterator[OutputChunk]:
         return self.chunks()

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .._engine import owned
 from .._engine.call import Call
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options
@@ -19,7 +20,6 @@ from .._launch.base import Launcher
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
-from . import owned
 from .driver import Driver
 from .hub import Hub
 from .results import ExtResults
@@ -199,7 +199,7 @@ class ExtSession:
                     line = machine.unread.take_line(machine.current is None and not machine.is_busy)
             return line is not None
 
-        if not self._driver.wait(look, timeout):
+        if not self._driver.wait(look, timeout, attend=False):
             raise TimeoutError(f"no line of output after {timeout} s")
         assert line is not None
         return line.decode(self._core.encoding, "replace")
@@ -227,7 +227,7 @@ class ExtSession:
                     yield listener.popleft()
                 if machine.phase is Phase.DEAD:
                     return
-                self._driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD)
+                self._driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD, attend=False)
         finally:
             machine.listeners.remove(listener)
 

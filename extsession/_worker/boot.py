@@ -9,12 +9,12 @@ module's code before any other, so it imports only what a bare interpreter has l
 from __future__ import annotations
 
 import builtins
+import marshal
 import os
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
     from typing import Any
 
 ROOT = "_extsession"
@@ -23,9 +23,9 @@ _HIGH = 240
 
 
 class Loader:
-    """Modules from memory: {"_worker.serve": code}. Loaded when they are first imported."""
+    """Modules from memory: {"_worker.serve": marshalled code}. Loaded when they are first imported."""
 
-    def __init__(self, codes: dict[str, CodeType]) -> None:
+    def __init__(self, codes: dict[str, bytes]) -> None:
         self._codes = codes
         self._modules: dict[str, Any] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
@@ -43,7 +43,7 @@ class Loader:
         scope["__builtins__"] = self._builtins
         scope["__package__"] = full if is_package else full.rpartition(".")[0]
         if name in self._codes:
-            exec(self._codes[name], scope)
+            exec(marshal.loads(self._codes[name]), scope)
         return module
 
     def _import(
@@ -62,7 +62,7 @@ class Loader:
         return module
 
 
-def main(codes: dict[str, CodeType], config: dict[str, Any]) -> None:
+def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     """Become a warden and its session. Returns in the session only, when it is to end as an interpreter ends."""
     channel: int = config["channel"]
     leash: int = config["leash"]
@@ -72,7 +72,7 @@ def main(codes: dict[str, CodeType], config: dict[str, Any]) -> None:
         os.close(channel)
         os.close(parent)
         scope: dict[str, Any] = {"__name__": "warden"}
-        exec(codes["_worker.warden"], scope)
+        exec(marshal.loads(codes["_worker.warden"]), scope)
         try:
             scope["main"](pid, leash, child)
         finally:
@@ -80,11 +80,11 @@ def main(codes: dict[str, CodeType], config: dict[str, Any]) -> None:
     os.setsid()
     os.close(leash)
     os.close(child)
-    status = _session(codes, config, _to_high(channel), parent)
+    status = _session(codes, config, take, _to_high(channel), parent)
     sys.exit(status)
 
 
-def _session(codes: dict[str, CodeType], config: dict[str, Any], fd: int, warden_ready: int) -> int:
+def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int, warden_ready: int) -> int:
     before = set(sys.modules)
     loader = Loader(codes)
     load = loader.load
@@ -124,7 +124,8 @@ def _session(codes: dict[str, CodeType], config: dict[str, Any], fd: int, warden
         "platform": sys.platform,
         "encoding": encoding,
     }
-    channel.send(messages.READY, 0, [messages.pack_dict(ready)])
+    channel.send(messages.READY, 0, [messages.pack_ready(ready)])
+    codes.update(take(fd))  # the rest of our modules
     status: int = server.run()
     return status
 

@@ -14,7 +14,7 @@ while: then the text goes out and the flood is over. Linux only: elsewhere each 
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 import time

@@ -8,7 +8,6 @@ raises; in any other frame of ours it leaves a note that the code's next step fi
 from __future__ import annotations
 
 import sys
-from _ast import Expr, Expression
 
 from .trace import Sources, format_error, trim
 
@@ -35,6 +34,7 @@ class Evaluator:
         self.namespace = namespace
         self.sources = Sources()
         self.inside = False  # the user's code is running: an interrupt may be raised
+        self.router: Any = None  # of a session in a child: whose output it is
         self.loop: Any = None  # the event loop, once one was needed
         self._futures = 0
         self._count = 0
@@ -44,9 +44,16 @@ class Evaluator:
         filename = self._next_name()
         self.sources.add(filename, source)
         flags = _ALLOW_AWAIT | self._futures
+        if _ends_with_statement(source):
+            code = compile(source, filename, "exec", flags, True)
+            self._futures |= code.co_flags & _FUTURES
+            self._launch(code)
+            return None
+        from _ast import Expr, Expression  # takes a millisecond to set up
+
         tree = compile(source, filename, "exec", flags | _ONLY_AST, True)
         last: CodeType | None = None
-        body = tree.body  # type: ignore[attr-defined]
+        body = tree.body
         if body and type(body[-1]) is Expr:
             expression = Expression(body=body.pop().value)
             last = compile(expression, filename, "eval", flags, True)
@@ -86,7 +93,9 @@ class Evaluator:
             from .loop import SessionLoop
 
             self.loop = SessionLoop()
-        return self.loop.run(coroutine)
+            if self.router is not None:
+                self.router.tasks = self.loop.call
+        return self.loop.run(coroutine, self.router.call if self.router is not None else 0)
 
     def report(self, error: BaseException, quiet: bool = False) -> str:
         """Print the traceback of `error` as an interpreter would (not if `quiet`); returns its text."""
@@ -128,6 +137,17 @@ class Evaluator:
     def _next_name(self) -> str:
         self._count += 1
         return "<session %d>" % self._count
+
+
+_STATEMENTS = frozenset(["pass", "import", "from", "del", "assert", "raise", "global"])
+_UNSURE = frozenset("'\"()[]{};\\#")
+
+
+def _ends_with_statement(source: str) -> bool:
+    """Whether the last line shows that the last statement is no expression; False: look closer."""
+    line = source.rstrip()
+    line = line[line.rfind("\n") + 1 :]
+    return line.partition(" ")[0] in _STATEMENTS and _UNSURE.isdisjoint(line)
 
 
 def exit_status(error: SystemExit) -> tuple[int, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,11 +15,19 @@ class SessionLoop:
     """Runs one coroutine at a time on a loop that stays. Tasks left over go on with the next one."""
 
     def __init__(self) -> None:
+        self.call: ContextVar[int] = ContextVar("call")  # each task inherits the call that it was started by
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
 
-    def run(self, coroutine: Any) -> Any:
+    def run(self, coroutine: Any, call: int = 0) -> Any:
+        token = self.call.set(call)
+        try:
+            return self._run(coroutine)
+        finally:
+            self.call.reset(token)
+
+    def _run(self, coroutine: Any) -> Any:
         asyncio.set_event_loop(self._loop)
         self._interrupted = False
         self._task = task = self._loop.create_task(coroutine)

@@ -34,15 +34,15 @@ def answer(evaluator: Evaluator, run: messages.Run) -> Any:
     if action == messages.CALL:
         function, args, kwargs = _value(run)
         return evaluator.call(function, args, kwargs)
-    from . import introspect
+    from .introspect import complete, inspect_source, is_complete
 
     fields = values.decode(run.data)
     if action == messages.COMPLETE:
-        return introspect.complete(run.source, fields["cursor"], namespace)
+        return complete(run.source, fields["cursor"], namespace)
     if action == messages.INSPECT:
-        return introspect.inspect_source(run.source, fields["cursor"], namespace, fields["detail"])
+        return inspect_source(run.source, fields["cursor"], namespace, fields["detail"])
     if action == messages.IS_COMPLETE:
-        return introspect.is_complete(run.source)
+        return is_complete(run.source)
     raise BadMessage("Run with the unknown action %d" % action)
 
 

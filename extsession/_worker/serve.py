@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _signal import SIG_IGN, SIGCHLD, SIGINT, default_int_handler, getsignal
+from _signal import SIGINT, default_int_handler  # type: ignore[import-not-found]
 from _signal import signal as set_signal
 
-from .._protocol import messages, values
+from .._protocol import messages
 from .._protocol.faults import CannotTravel
-from .._protocol.records import ErrorInfo
 from . import stdin
+from .accounts import Accounts
 from .evaluate import Evaluator, exit_status
 from .trace import is_ours
 
@@ -32,18 +32,16 @@ class Server:
     """One session: its channel, its streams, its namespace."""
 
     def __init__(self, channel: Channel, router: Router, namespace: dict[str, Any]) -> None:
-        import resource
-
         self.channel = channel
         self.router = router
         self.evaluator = Evaluator(namespace)
         self.pid = os.getpid()
-        self._getrusage = resource.getrusage
-        self._children: Any = None  # resource usage of ended children, as last seen
+        self.evaluator.router = router
+        self._accounts = Accounts()
         self._asking = False  # waits for input: an interrupt may be raised
         self._loaded = 0
         self._stdio: Any = None
-        self._display: Any = None
+        self._rich = False  # a call has asked for rich output
         self._stdin_encoding = ("utf-8", "strict")
 
     def open_stdin(self, encoding: str, errors: str) -> None:
@@ -53,7 +51,6 @@ class Server:
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
         set_signal(SIGINT, self._on_sigint)
-        self._children = self._getrusage(-1)[6:8]
         while True:
             try:
                 kind, call, body = self.channel.receive()
@@ -71,7 +68,7 @@ class Server:
         """One call. Returns an exit status if the session ends with it."""
         evaluator = self.evaluator
         self.router.begin(call)
-        before = self._getrusage(0)
+        cpu = time.process_time()
         start = time.perf_counter()
         done = messages.Done(messages.FINISHED)
         status = None
@@ -88,7 +85,8 @@ class Server:
         if run.flags & messages.OWN_STDIN:
             self._reset_stdin()
         done.wall = time.perf_counter() - start
-        self._finish(call, done, before)
+        self._finish(call, done, cpu)
+        self._accounts.get_ready()
         return status
 
     def _act(self, run: messages.Run, done: messages.Done) -> None:
@@ -97,13 +95,16 @@ class Server:
             self.router.take_interrupt()
         action = run.action
         if action == messages.EXEC:
+            rich = run.flags & messages.WANT_MIME
+            if rich and not self._rich:
+                from .display import prepare_matplotlib
+
+                self._rich = True
+                prepare_matplotlib(os.environ, self.display)
             value = evaluator.run(run.source)
-            evaluator.inside = False
-            if run.flags & messages.WANT_MIME:
-                evaluator.inside = True
+            if rich:
                 self._show(value, done)
             elif value is not None and run.flags & messages.WANT_REPR:
-                evaluator.inside = True
                 from .display import safe_repr
 
                 done.extra = {"repr": safe_repr(value)}
@@ -118,6 +119,8 @@ class Server:
         """Put a value into the reply. Pickling it runs code of the user's classes."""
         if value is None:
             return
+        from .._protocol import values
+
         kind, head, buffers = values.pack(value, bool(run.flags & messages.SAFE_ONLY))
         done.kind = kind
         done.head = head
@@ -127,14 +130,18 @@ class Server:
         """Send the rich form of a value, and of the figures drawn, at their place in the output."""
         from . import display
 
-        for data, metadata in display.figures():
+        for data, metadata in display.figures(skip=value):
             self.display(data, metadata)
         if value is not None:
-            data, metadata, _failures = display.mime_bundle(value)
+            data, metadata, failures = display.mime_bundle(value)
             self.display(data, metadata, "result")
             done.extra = {"repr": data.get("text/plain", "")}
+            for name, error in failures:
+                self.evaluator.report_text("%s failed: %s: %s\n" % (name, type(error).__name__, error))
 
     def display(self, data: dict[str, Any], metadata: dict[str, Any], role: str = "display") -> None:
+        from .._protocol import values
+
         fields = {"role": role, "data": data, "metadata": metadata}
         try:
             body = values.encode(fields)
@@ -169,11 +176,13 @@ class Server:
         done.outcome = messages.INTERRUPTED if isinstance(error, KeyboardInterrupt) else messages.FAILED
         quiet = run.action not in (messages.EXEC, messages.EVAL, messages.CALL)
         text = evaluator.report(error, quiet)
+        from .._protocol.records import ErrorInfo
+
         info = ErrorInfo.from_exception(error, lambda _: text, evaluator.sources.__contains__)
         done.extra = {"error": info.to_wire()}
         return None
 
-    def _finish(self, call: int, done: messages.Done, before: Any) -> None:
+    def _finish(self, call: int, done: messages.Done, cpu: float) -> None:
         router = self.router
         router.flush()
         if len(sys.modules) != self._loaded:
@@ -193,35 +202,18 @@ class Server:
         if done.flags & messages.LEAVING:
             # what the interpreter prints while it ends is this call's too
             router.call = call
-        elif self._started_process():
+        elif self._accounts.has_started_process():
             fds = self._new_pipes(done)
         if done.buffers:
             fds = self._share(done, fds)
-        usage = self._getrusage(0)
-        done.cpu = usage[0] + usage[1] - before[0] - before[1]
-        done.peak_memory = usage[2] * _RSS_UNIT
+        done.cpu = time.process_time() - cpu
+        done.peak_memory = self._accounts.peak_memory()
         try:
             self.channel.send(messages.DONE, call, done.encode(), fds)
         except (OSError, ValueError):
             os._exit(70)  # nobody can be told anything any more
         for fd in fds:
             os.close(fd)
-
-    def _started_process(self) -> bool:
-        """Whether the call may have left a process behind that holds the pipes.
-
-        Children that have ended and were waited for show in the resource usage; all others still exist. With
-        SIGCHLD ignored the kernel keeps no such account.
-        """
-        usage = self._getrusage(-1)[6:8]
-        if usage != self._children:
-            self._children = usage
-            return True
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return getsignal(SIGCHLD) is SIG_IGN
-        return True
 
     def _new_pipes(self, done: messages.Done) -> tuple[int, ...]:
         try:
@@ -316,4 +308,3 @@ class Server:
 
 
 _LAUNCH = Evaluator._launch.__code__
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class StdinReader(io.RawIOBase):
-    """Asks the controller for each line. End of file where nothing runs, or in a forked child."""
+    """Asks the controller for each line. End of file where nothing runs.
+
+    In a child that the code has forked it is what sys.stdin is in any process: it reads descriptor 0.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -29,12 +32,14 @@ class StdinReader(io.RawIOBase):
         return 0
 
     def isatty(self) -> bool:
-        return False
+        return os.getpid() != self._server.pid and os.isatty(0)
 
     def readinto(self, buffer: Any) -> int:
         server = self._server
         if not self._rest:
-            if not server.router.call or os.getpid() != server.pid:
+            if os.getpid() != server.pid:
+                return os.readv(0, [buffer])
+            if not server.router.call:
                 return 0
             self._rest = server.ask_for_input(_asks_for_password())
         view = memoryview(buffer).cast("B")
@@ -51,7 +56,7 @@ def open_stdin(server: Server, encoding: str, errors: str) -> Any:
         encoding=encoding,
         errors=errors,
     )
-    text.mode = "r"
+    text.mode = "r"  # type: ignore[misc]
     return text
 
 

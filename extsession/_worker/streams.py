@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from _contextvars import ContextVar
 from _thread import RLock, get_ident
 
 from .._protocol import messages
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     from .burst import Burst
     from .channel import Channel
-
-_call: ContextVar[int] = ContextVar("call")
-
 
 class Router:
     """Decides for each write of Python code where it goes.
@@ -54,6 +50,7 @@ class Router:
         self.target = messages.STDOUT  # where text for stdout goes: its private descriptor in a flood
         self._threads: dict[int, int] = {}  # thread -> call that started it, while `outlived`
         self.text: dict[int, Any] = {}
+        self.tasks: Any = None  # context variable: the call that a task was started by; see loop.py
 
     def open(self, encoding: str, out_errors: str, err_errors: str) -> None:
         """Make sys.stdout and sys.stderr anew over descriptors 1 and 2."""
@@ -65,7 +62,7 @@ class Router:
                 line_buffering=stream == messages.STDERR,
                 write_through=True,
             )
-            text.mode = "w"
+            text.mode = "w"  # type: ignore[misc]
             self.text[stream] = text
             setattr(sys, name, text)
             setattr(sys, "__%s__" % name, text)
@@ -76,7 +73,6 @@ class Router:
         self._last = 0
         if self.burst is not None:
             self.burst.begin()
-        _call.set(call)
         self.interrupted = False
         if self.damaged:
             self._repair()
@@ -89,7 +85,7 @@ class Router:
             if stream is self.text[1] or stream is self.text[2]:
                 continue
             try:
-                stream.flush()  # type: ignore[union-attr]
+                stream.flush()
             except Exception:  # whatever the code has put there: its matter
                 continue
 
@@ -151,11 +147,12 @@ class Router:
     def owner(self) -> int:
         """The call that the running thread or task belongs to."""
         ident = get_ident()
+        if self.tasks is not None:
+            started: int = self.tasks.get(0)
+            if started:
+                return started  # a context that was copied in a call: a task, or asyncio.to_thread
         if ident == self.main:
-            return _call.get(self.call)
-        started = _call.get(0)
-        if started:
-            return started  # a context that was copied in a call: a task, or asyncio.to_thread
+            return self.call
         with self.lock:  # a thread that is just being started is known when the lock is free
             return self._threads.get(ident, self.call)
 

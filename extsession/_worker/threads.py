@@ -1,7 +1,7 @@
 """Whose call a new thread belongs to, while threads or tasks of earlier calls are alive.
 
-Only then, and in a flood of prints (`burst.py`), is there a question: the two functions of `_thread` that start one are replaced by ones that
-note the starter's call, and put back when the last survivor is gone.
+Only then, and in a flood of prints (`burst.py`), is there a question: the two functions of `_thread` that
+start one are replaced by ones that note the starter's call, and put back when the last survivor is gone.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ and status as `waitid` has them; then the number of processes that could not be 
 
 from __future__ import annotations
 
-import _signal as signal
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
 import sys
@@ -40,7 +40,10 @@ def main(session: int, leash: int, ready: int) -> None:
     signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     _become_subreaper()
-    os.write(ready, b"1")
+    try:
+        os.write(ready, b"1")
+    except OSError:  # the session has ended already: that is told below
+        pass
     os.close(ready)
     ended: Any = None
     while ended is None:

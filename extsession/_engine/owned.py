@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 
-from .._engine.core import Core
+from .core import Core
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
 

@@ -1,0 +1,194 @@
+"""Many sessions, many calls, and the end of a tree of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from extsession import ExtSession
+
+from . import limits
+from .controller import MARKS
+from .harness import LIMIT, OURS, PEER, Bench, Goal, row
+
+_ROOT = Path(__file__).parent.parent
+
+
+@contextlib.contextmanager
+def _controller(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "benchmarks.controller", *arguments]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _heard(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise ChildProcessError(f"the controller ended with status {process.wait()}")
+    facts: dict[str, Any] = json.loads(line)
+    return facts
+
+
+# Names do not tell the number of sessions of a quick run, so that goals hold for both.
+LEVELS = {"1": (1, 1), "10": (10, 4), "100": (100, 16), "500": (500, 50)}
+_CALL = "a call, {} idle sessions alive"
+START, PSS, ALL = "500 sessions: start of one", "500 sessions: PSS of one", "500 sessions: a no-op to all"
+DESCRIPTORS, DESCRIPTORS_OF_FEW = "500 sessions: descriptors for one", "10 sessions: descriptors for one"
+PROCESSES = "500 sessions: processes for one"
+_TEMPLATE = "with the template"
+
+
+@row(
+    "idle",
+    "many sessions alive, each controller in a process of its own",
+    reference=_CALL.format(1),
+    goals=[
+        *(Goal(_CALL.format(level), 1.2, _CALL.format(1)) for level in ("10", "100", "500")),
+        Goal(START, 0.002, note=_TEMPLATE),
+        Goal(PSS, 1e6, note=_TEMPLATE),
+        Goal(ALL, 0.06),
+        Goal(DESCRIPTORS, 1, DESCRIPTORS_OF_FEW, "stated and constant"),
+    ],
+)
+def idle(bench: Bench) -> None:
+    calls, budget = bench.pick((1000, 0.15), (200, 0.03))
+    if bench.quick:
+        small = ", ".join(f"{few} for {name}" for name, (_, few) in LEVELS.items() if name != str(few))
+        bench.notes.append(f"quick: fewer sessions: {small}")
+
+    def ask(process: subprocess.Popen[str]) -> float:
+        assert process.stdin is not None
+        process.stdin.write(f"{calls} {budget}\n")
+        process.stdin.flush()
+        taken: float = _heard(process)["call"]
+        return taken
+
+    for name, numbers in LEVELS.items():
+        process = bench.enter(_controller("idle", str(bench.pick(*numbers))))
+        facts = _heard(process)
+        bench.add(_CALL.format(name), OURS, lambda process=process: ask(process))
+        if name == "10":
+            bench.record(DESCRIPTORS_OF_FEW, OURS, [facts["descriptors"]], "")
+    bench.record(START, OURS, [facts["start"]], "ms")
+    bench.record(PSS, OURS, [facts["memory"]], "MB")
+    bench.record(ALL, OURS, facts["all"], "ms")
+    bench.record(DESCRIPTORS, OURS, [facts["descriptors"]], "")
+    bench.record(PROCESSES, OURS, [facts["processes"]], "")
+
+
+_RSS = "{} after {:.0%} of the calls"
+_CONTROLLER, _CHILD = ([_RSS.format(whose, mark) for mark in MARKS] for whose in ("controller", "child"))
+MEAN = "mean of a call, print or eval"
+
+
+@row(
+    "memory",
+    "resident memory over 1,000,000 calls on one session",
+    unit="MB",
+    goals=[Goal(_CONTROLLER[-1], 1.05, _CONTROLLER[0], "flat"), Goal(_CHILD[-1], 1.05, _CHILD[0], "flat")],
+)
+def memory(bench: Bench) -> None:
+    bench.rounds, bench.warm_up = 0, False
+    count = bench.pick(1_000_000, 20_000)
+    if bench.quick:
+        bench.notes.append(f"quick: {count:,} calls")
+    with _controller("memory", str(count)) as process:
+        for controller, child in zip(_CONTROLLER, _CHILD, strict=True):
+            facts = _heard(process)
+            bench.record(controller, OURS, [facts["controller"]])
+            bench.record(child, OURS, [facts["child"]])
+        bench.record(MEAN, OURS, [facts["call"]], "us")
+
+
+KILL, KNOWN = "ExtSession.kill()", "SIGKILL by pidfds of known processes"
+_GROUP, _PSUTIL = "killpg", "psutil children, wait by pidfd"
+_CHILDREN = 3
+_GROW = f"""
+import subprocess
+grown = [subprocess.Popen(["sleep", "1000"]) for _ in range({_CHILDREN})]
+"""
+
+
+class _Tree:
+    """A process and three below it, with a pidfd of each; `root` is the first."""
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        below = [process.pid for process in psutil.Process(root).children(recursive=True)]
+        if len(below) != _CHILDREN:
+            raise ChildProcessError(f"{len(below)} processes below {root} instead of {_CHILDREN}")
+        self.pidfds = [os.pidfd_open(pid) for pid in (root, *below)]
+
+    def close(self) -> None:
+        for pidfd in self.pidfds:
+            os.close(pidfd)
+
+
+def _kill_session() -> float:
+    with ExtSession() as session:
+        session.execute(_GROW).wait().raise_for_error()
+        assert session.pid is not None
+        with contextlib.closing(_Tree(session.pid)) as tree:
+            begin = time.perf_counter()
+            session.kill()
+            limits.wait_gone(tree.pidfds)
+            return time.perf_counter() - begin
+
+
+def _kill_plain(how: str) -> float:
+    command = [sys.executable, "-I", "-S", "-c", _GROW + "print(flush=True)\ninput()"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with contextlib.closing(_Tree(process.pid)) as tree:
+            begin = time.perf_counter()
+            if how == _GROUP:
+                os.killpg(process.pid, signal.SIGKILL)
+            elif how == _PSUTIL:
+                root = psutil.Process(process.pid)
+                for each in (root, *root.children(recursive=True)):
+                    each.kill()
+            else:
+                limits.kill_known(tree.pidfds)
+            limits.wait_gone(tree.pidfds)
+            return time.perf_counter() - begin
+
+
+@row(
+    "kill",
+    "SIGKILL of a tree of 4 until all are gone",
+    unit="ms",
+    reference=KNOWN,
+    goals=[Goal(KILL, 2, KNOWN)],
+)
+def kill(bench: Bench) -> None:
+    if not hasattr(os, "pidfd_open"):
+        bench.leave_out("all", "no pidfd on this system")
+        return
+    bench.rounds = bench.pick(15, 7)
+    bench.add(KNOWN, LIMIT, lambda: _kill_plain(KNOWN))
+    bench.add(_GROUP, LIMIT, lambda: _kill_plain(_GROUP))
+    bench.add(_PSUTIL, PEER, lambda: _kill_plain(_PSUTIL))
+    bench.add(KILL, OURS, _kill_session)

@@ -1,0 +1,422 @@
+"""AsyncExtSession: control a Python session in another process, from an event loop."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from .._engine import owned
+from .._engine.completion import Completion
+from .._engine.core import Core, Options
+from .._engine.machine import Phase, SessionMachine
+from .._engine.output import OutputChunk
+from .._engine.stdin import InputCallback
+from .._launch.base import Launcher
+from .._launch.interpreter import Interpreter
+from ..errors import ExtSessionError, SessionClosed
+from ..options import OUTPUT_LIMIT, Display, Ladder
+from .driver import Driver, abandon, driver_here, shown
+from .results import AsyncExtResults
+
+#: as InputCallback, and may be a coroutine function
+AsyncInputCallback = Callable[[str, bool], "str | Awaitable[str | None] | None"]
+
+_T = TypeVar("_T")
+
+
+class AsyncExtSession:
+    """A long-lived CPython process with a namespace of its own: ExtSession for trio and asyncio.
+
+    `async with AsyncExtSession() as session:` starts it; at the end, also of a cancelled scope, the session
+    and all that it started are killed. The arguments are those of ExtSession, and mean the same; `stdin` may
+    be a coroutine function. A session is used from the thread of the event loop that it was entered in.
+
+    Cancelling the scope of an `await session.eval(...)`, or of a wait for results, interrupts the call before
+    the cancellation goes on: through the session's `ladder`, so a call that does not react costs the session.
+    """
+
+    def __init__(
+        self,
+        python: str | os.PathLike[str] | None = None,
+        *,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: AsyncInputCallback | None = None,
+        output_limit: int | None = OUTPUT_LIMIT,
+        display: Display = Display.REPR,
+        end_on_exit: bool = True,
+        ladder: Ladder | None = None,
+        start_timeout: float | None = 30.0,
+        launcher: Launcher | None = None,
+    ) -> None:
+        # what the engine does with the callback does not depend on its colour
+        answer = cast("InputCallback | None", stdin)
+        self._options = Options(
+            python, cwd, env, answer, output_limit, display, end_on_exit, ladder or Ladder(), start_timeout
+        )
+        self._launcher = launcher
+        self._entered = False
+        self._core: Core | None = None
+        self._driver: Driver | None = None
+
+    async def __aenter__(self) -> AsyncExtSession:
+        """Start the session and wait until it is there; InterpreterError, LaunchError."""
+        await self._enter()
+        try:
+            await self._wait_for_start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _enter(self) -> None:
+        if self._entered:
+            raise SessionClosed("an AsyncExtSession is entered once; make another one, or restart() it")
+        self._entered = True
+        await anyio.lowlevel.checkpoint()
+        core = await self._blocking(lambda: Core(self._options, self._launcher), lambda _: None)
+        await self._launch(core)
+
+    async def _launch(self, core: Core) -> None:
+        def launch() -> Core:
+            core.launch()
+            return core
+
+        await self._blocking(launch, abandon)
+        self._core = core
+        self._driver = driver_here(core)
+        owned.add(core)
+        self._finalizer = weakref.finalize(self, self._driver.abandon)
+        self._driver.begin()
+
+    async def _blocking(self, function: Callable[[], _T], undo: Callable[[_T], Any]) -> _T:
+        """Call what looks for an interpreter or starts it: in a thread where that can take long."""
+        if self._options.python is None and self._launcher is None:
+            return function()
+        lock = threading.Lock()
+        made: list[_T] = []
+        given_up = False
+
+        def run() -> None:
+            result = function()
+            with lock:
+                made.append(result)
+                if given_up:
+                    undo(result)
+
+        try:
+            await anyio.to_thread.run_sync(run)
+        except BaseException:  # asyncio's own cancellation does not wait for the thread
+            with lock:
+                given_up = True
+                for result in made:
+                    undo(result)
+            raise
+        return made[0]
+
+    async def _wait_for_start(self) -> None:
+        driver = self._here()
+        await driver.until(lambda: not driver.core.is_starting)
+        if driver.machine.phase is Phase.DEAD:
+            assert driver.machine.error is not None
+            raise driver.machine.error
+
+    # running code
+
+    async def execute(
+        self,
+        source: str,
+        *,
+        timeout: float | None = None,
+        stdin: str | bytes | AsyncInputCallback | None = None,
+        output_limit: int | None = -1,
+        display: Display | None = None,
+        on_output: Callable[[OutputChunk], Any] | None = None,
+    ) -> AsyncExtResults:
+        """Queue `source` to run in the session and return at once; as ExtSession.execute.
+
+        `await` the results to wait for them. stdin: its function may be a coroutine function. on_output:
+        called in the thread of the event loop; must not block or use the session. What it
+        raises is shown by `sys.excepthook`.
+        """
+        driver = self._here()
+        await driver.check_cancelled()
+        given = cast("str | bytes | InputCallback | None", stdin)
+        sink = None if on_output is None else shown(on_output)
+        call = driver.submit(lambda core: core.execute(source, timeout, given, output_limit, display, sink))
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+        return AsyncExtResults(driver, call)
+
+    async def eval(self, expression: str, *, timeout: float | None = None) -> Any:
+        """The value of an expression in the session. Raises what it raises; CallTimeout; ValueRefused."""
+        return await self._here().value(lambda core: core.evaluate(expression, timeout))
+
+    async def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """`function(*args, **kwargs)`, called in the session, and its value; as ExtSession.call."""
+        return await self._here().value(lambda core: core.call(function, args, kwargs))
+
+    async def get(self, name: str) -> Any:
+        """The value of a name; KeyError if the session has none."""
+        return await self._here().value(lambda core: core.get(name))
+
+    async def set(self, name: str, value: Any) -> None:
+        await self._here().value(lambda core: core.set(name, value))
+
+    async def delete(self, name: str) -> None:
+        """KeyError if the session has no such name."""
+        await self._here().value(lambda core: core.delete(name))
+
+    async def contains(self, name: object) -> bool:
+        return isinstance(name, str) and bool(await self._here().value(lambda core: core.contains(name)))
+
+    async def names(self) -> list[str]:
+        """The names of the session's namespace, without those that every module has."""
+        return list(await self._here().value(lambda core: core.names()))
+
+    def __getitem__(self, name: str) -> Awaitable[Any]:
+        """`await session[name]` is `await session.get(name)`."""
+        return self.get(name)
+
+    # without these, Python would try __getitem__ with 0, 1, 2... for ever
+    __contains__ = None
+    __iter__ = None
+
+    # for front ends
+
+    async def complete(
+        self, source: str, cursor: int | None = None, *, timeout: float = 2.0
+    ) -> dict[str, Any]:
+        """Completions at `cursor`; as ExtSession.complete."""
+        found: dict[str, Any] = await self._here().value(lambda core: core.complete(source, cursor, timeout))
+        return found
+
+    async def inspect(
+        self, source: str, cursor: int | None = None, *, detail: int = 0, timeout: float = 2.0
+    ) -> dict[str, Any]:
+        """What is known of the object at `cursor`; as ExtSession.inspect."""
+        found: dict[str, Any] = await self._here().value(
+            lambda core: core.inspect(source, cursor, detail, timeout)
+        )
+        return found
+
+    async def is_complete(self, source: str, *, timeout: float = 2.0) -> dict[str, str]:
+        """Whether `source` could be run as it is; as ExtSession.is_complete."""
+        found: dict[str, str] = await self._here().value(lambda core: core.is_complete(source, timeout))
+        return found
+
+    # talking to the running code
+
+    async def writeline(self, line: str) -> None:
+        """Give the code a line of stdin; a line end is added if there is none."""
+        driver = self._here()
+        await driver.check_cancelled()
+        data = (line if line.endswith("\n") else line + "\n").encode(driver.core.encoding)
+        machine = driver.machine
+        machine.require_alive()
+        machine.lines.closed = False
+        driver.tell(lambda: machine.write_stdin(data, time.monotonic()))
+        await anyio.lowlevel.cancel_shielded_checkpoint()
+
+    async def close_stdin(self) -> None:
+        """No more lines: code that asks for input gets the end of the file, until the next `writeline`."""
+        driver = self._here()
+        await anyio.lowlevel.checkpoint()
+        driver.tell(lambda: driver.machine.close_stdin(time.monotonic()))
+
+    async def readline(self, timeout: float | None = None) -> str:
+        """The next line of the session's stdout, whichever call wrote it; waits for it.
+
+        Without its line end missing only where the session has nothing more to run; "" if there is nothing.
+        TimeoutError after `timeout` seconds. Cancelling it leaves the call and the line alone.
+        """
+        driver = self._here()
+        machine = driver.machine
+        line: bytes | None = None
+
+        def look() -> bool:
+            nonlocal line
+            if line is None:
+                line = machine.unread.take_line(machine.current is None and not machine.is_busy)
+            return line is not None
+
+        await anyio.lowlevel.checkpoint()
+        with anyio.move_on_after(timeout):
+            await driver.until(look)
+        if line is None:
+            raise TimeoutError(f"no line of output after {timeout} s")
+        return line.decode(driver.core.encoding, "replace")
+
+    async def readcodes(self) -> list[Completion]:
+        """The done markers that have arrived since the last call of this method, in order."""
+        driver = self._here()
+        await anyio.lowlevel.checkpoint()
+        codes = list(driver.machine.codes)
+        driver.machine.codes.clear()
+        return codes
+
+    def events(self) -> AsyncIterator[OutputChunk]:
+        """All output from now on, of all calls, late output too, in order; ends with the session."""
+        return _Events(self._here())
+
+    # its end
+
+    async def interrupt(self) -> bool:
+        """Raise KeyboardInterrupt in the running code; False if no code is running."""
+        driver = self._here()
+        await anyio.lowlevel.checkpoint()
+        return bool(driver.tell(driver.machine.interrupt))
+
+    async def terminate(self) -> None:
+        """Send SIGTERM to the session's process."""
+        driver = self._here()
+        await anyio.lowlevel.checkpoint()
+        driver.order(driver.machine.terminate)
+
+    async def kill(self) -> None:
+        """Kill the session and all it started; return when they are gone. A cancellation waits for that."""
+        if self._driver is not None:
+            await self._driver.end()
+            self._finalizer.detach()
+        await anyio.lowlevel.checkpoint()
+
+    async def exit(self, code: int = 0, *, timeout: float | None = None) -> int | None:
+        """End the session as an interpreter ends (atexit, threads), after the calls that are queued.
+
+        Returns the status that the process really ended with; None if a signal ended it. After `timeout`
+        seconds, or if it is cancelled, it is killed. What it still printed is in `exit_output`.
+        """
+        driver = self._here()
+        machine = driver.machine
+        await driver.check_cancelled()
+        if machine.phase is not Phase.DEAD:
+
+            def leave() -> None:
+                machine.exit(code)
+                machine.advance(time.monotonic())
+
+            driver.tell(leave)
+            try:
+                with anyio.move_on_after(timeout):
+                    await driver.until(lambda: machine.phase is Phase.DEAD)
+            finally:
+                await driver.end()
+        return self.exit_code
+
+    async def aclose(self) -> None:
+        """End the session now, with all that it started; `async with` does. Nothing the second time."""
+        if self._driver is not None:
+            await self._driver.end()
+            self._finalizer.detach()
+
+    async def restart(self) -> None:
+        """End this session and start a fresh one with the same options in its place."""
+        core = self._here().core
+        await self.aclose()
+        await anyio.lowlevel.checkpoint()
+        await self._launch(core)
+        try:
+            await self._wait_for_start()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    @property
+    def exit_output(self) -> tuple[str, str]:
+        """(stdout, stderr) of the session outside of all calls: while it started, and while it ended."""
+        driver = self._here()
+        output, encoding = driver.machine.exit_output, driver.core.encoding
+        out, err = (output.joined(name).decode(encoding, "replace") for name in ("stdout", "stderr"))
+        return out, err
+
+    @property
+    def exit_code(self) -> int | None:
+        """The status the process ended with; None while it runs, or if a signal ended it."""
+        machine = self._machine
+        return None if machine is None or machine.report is None else machine.report.exit_code
+
+    @property
+    def error(self) -> ExtSessionError | None:
+        """Why the session is dead; None while it is alive."""
+        return None if self._machine is None else self._machine.error
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the session's process lives, as far as the event loop has seen."""
+        return self._machine is not None and self._machine.phase is not Phase.DEAD
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the session; None before it is there."""
+        ready = None if self._machine is None else self._machine.ready
+        return None if ready is None else ready["pid"]
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """What runs the session: path, version."""
+        return self._here().core.interpreter
+
+    def __repr__(self) -> str:
+        if self._driver is None:
+            return "<AsyncExtSession not started>"
+        version = ".".join(map(str, self.interpreter.version))
+        return f"<AsyncExtSession {version} pid {self.pid} {self._driver.machine.phase.value}>"
+
+    # inside
+
+    @property
+    def _machine(self) -> SessionMachine | None:
+        return None if self._driver is None else self._driver.machine
+
+    def _here(self) -> Driver:
+        if self._driver is None:
+            raise SessionClosed(
+                "the session is not started: use it inside of `async with AsyncExtSession(...) as session`"
+            )
+        return self._driver
+
+    def _end_soon(self) -> None:
+        """Kill the session; the event loop sees to its end."""
+        driver = self._here()
+        driver.order(driver.machine.kill)
+
+
+class _Events:
+    """Iterates over the output of a session."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._listener: deque[OutputChunk] = deque()
+        driver.machine.listeners.append(self._listener)
+
+    def __aiter__(self) -> _Events:
+        return self
+
+    async def __anext__(self) -> OutputChunk:
+        listener, machine = self._listener, self._driver.machine
+        if listener or machine.phase is Phase.DEAD:
+            await anyio.lowlevel.checkpoint()
+        else:
+            await self._driver.until(lambda: bool(listener) or machine.phase is Phase.DEAD)
+        if not listener:
+            raise StopAsyncIteration
+        return listener.popleft()
+
+    def __del__(self) -> None:
+        machine = self._driver.machine
+        # not remove(): deques with the same chunks are equal
+        machine.listeners[:] = [each for each in machine.listeners if each is not self._listener]

@@ -1,0 +1,74 @@
+"""What the calls of a session cost, and whether they started processes.
+
+The `resource` module is an extension that takes long to load. It is loaded after the first reply was sent; the first
+call makes do with /proc.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _signal import SIG_IGN, SIGCHLD, getsignal  # type: ignore[import-not-found]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SELF = 0
+_CHILDREN = -1
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Accounts:
+    """Asks the kernel."""
+
+    def __init__(self) -> None:
+        self._getrusage: Any = None
+        self._ended: Any = 0  # page faults of children that have ended, as last seen: each has some
+        if sys.platform != "linux":
+            self.get_ready()
+
+    def get_ready(self) -> None:
+        """Load what the next calls are measured with."""
+        if self._getrusage is None:
+            known = "resource" in sys.modules
+            import resource
+
+            if not known:
+                del sys.modules["resource"]  # nothing of ours shows
+            self._getrusage = resource.getrusage
+
+    def has_started_process(self) -> bool:
+        """Whether a process that was started since the last look may hold the pipes.
+
+        Children that have ended and were waited for show in the page faults of children; all others still exist.
+        With SIGCHLD ignored the kernel keeps no such account.
+        """
+        if self._getrusage is not None:
+            ended = self._getrusage(_CHILDREN)[6]
+        else:
+            ended = int(_stat_fields()[10])  # cminflt
+        if ended != self._ended:
+            self._ended = ended
+            return True
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return getsignal(SIGCHLD) is SIG_IGN
+        return True
+
+    def peak_memory(self) -> int:
+        """The most memory that this process has had, in bytes."""
+        if self._getrusage is not None:
+            peak: int = self._getrusage(_SELF)[2]
+            return peak * _RSS_UNIT
+        return int(_stat_fields()[21]) * os.sysconf("SC_PAGESIZE")  # rss: the peak of so young a process
+
+
+def _stat_fields() -> list[bytes]:
+    """The fields of /proc/self/stat behind the name: proc(5) counts from 3 there."""
+    fd = os.open("/proc/self/stat", os.O_RDONLY)
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    finally:
+        os.close(fd)
