@@ -13,6 +13,7 @@ import benchmarks
 
 from .harness import ROWS, Bench, Row
 
+
 def load_rows() -> list[Row]:
     """All rows, in the order of the table."""
     from . import rows_output, rows_roundtrip, rows_scale, rows_start, rows_values

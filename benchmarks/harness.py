@@ -311,7 +311,7 @@ def latency(operation: Callable[[], Any], calls: int, budget: float = 0.15) -> f
     clock = time.perf_counter
     for _ in range(2):  # what ran before has left nothing of this in the caches
         operation()
-    times = []
+    times: list[float] = []
     end = clock() + budget
     while len(times) < calls:
         begin = clock()
@@ -328,7 +328,7 @@ async def latency_async(operation: Callable[[], Awaitable[Any]], calls: int, bud
     clock = time.perf_counter
     for _ in range(20):
         await operation()
-    times = []
+    times: list[float] = []
     end = clock() + budget
     while len(times) < calls:
         begin = clock()

@@ -68,14 +68,15 @@ BARE_ONE, BARE_FOUR = "python -I -S -c, 1 thread", "python -I -S -c, 4 threads"
 )
 def oneshot(bench: Bench) -> None:
     bench.rounds = bench.pick(5, 3)
-    shots = bench.pick(40, 12)
+    shots: int = bench.pick(40, 12)
 
     def each(work: Callable[[], object], threads: int) -> Callable[[], float]:
         def measure() -> float:
             with ThreadPoolExecutor(threads) as pool:
                 begin = time.perf_counter()
                 list(pool.map(lambda _: work(), range(shots)))
-                return (time.perf_counter() - begin) / shots
+                took = time.perf_counter() - begin
+            return took / shots
 
         return measure
 

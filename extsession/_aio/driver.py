@@ -58,7 +58,8 @@ class Driver(ABC):
         self._blocked: set[Any] = set()  # events of those that wait for a result
         self._watching: set[Any] = set()  # events of those that wait for anything to change
         self._due: float | None = None  # what the alarm is set to
-        self._question: _Question | None = None
+        self._question: _Question | None = None  # what the code asks now
+        self._questions: set[_Question] = set()  # callbacks that run
 
     # what a loop has to give
 
@@ -129,6 +130,9 @@ class Driver(ABC):
             raise self._closed()
         self._blocked.add(event)
         self.machine.attended = True
+        current = self.machine.current
+        if current is not None and current.input_waiting and self._question is None:
+            self.tell(lambda: self.machine.write_stdin(b"", time.monotonic()))  # it is attended to now
         try:
             await event.wait()
         finally:
@@ -177,16 +181,21 @@ class Driver(ABC):
 
     async def end(self) -> None:
         """Kill the session and all it started; return when they are gone. Not cancelled, bounded."""
+        if self.core.owner != os.getpid():
+            return
+        self.check()
         try:
             with anyio.move_on_after(_END, shield=True), contextlib.suppress(SessionClosed):
                 self.order(self.machine.kill)
                 await self.until(lambda: self.machine.phase is Phase.DEAD)
-                await self._end_question()
+                await self._end_questions()
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Let go of the session without waiting: what is still alive of it is killed by its warden."""
+        if self.core.owner != os.getpid():
+            return
         if not self.link.closed:
             self.leave()
             abandon(self.core)
@@ -236,30 +245,32 @@ class Driver(ABC):
 
     def _look_at_input(self, call: Call | None) -> None:
         question = self._question
-        if call is not None and call.input_waiting and call.stdin.asks:
-            call.stdin.asks = False
-            if question is not None:
-                question.cancel()
-            question = self._question = _Question(self, call)
-            self._spawn(question.ask)
-        elif question is not None and (question.call is not call or not call.input_waiting):
+        asked = call is not None and call.input_waiting
+        if question is not None and (question.call is not call or not asked):
+            self._question = None
             question.cancel()  # it was answered otherwise, or there is nobody left to answer
+        if call is not None and asked and call.stdin.asks:
+            call.stdin.asks = False
+            if self._question is None:
+                question = self._question = _Question(self, call)
+                self._questions.add(question)
+                self._spawn(question.ask)
 
-    async def _end_question(self) -> None:
-        question = self._question
-        if question is not None:
+    async def _end_questions(self) -> None:
+        for question in list(self._questions):
             question.cancel()
             await question.over.wait()
 
     def question_over(self, question: _Question, line: str | None) -> None:
         """A callback has answered, or not (None)."""
+        self._questions.discard(question)
+        question.over.set()
         if self._question is question:
             self._question = None
             data = b""
             if line is not None:
                 data = line.rstrip("\n").encode(self.core.encoding, "replace") + b"\n"
             self.tell(lambda: self.machine.answer_input(question.call, data))
-        self._deliver()
 
 
 class _Question:
@@ -295,7 +306,6 @@ class _Question:
             show(error)
         finally:
             driver.question_over(self, line)
-            self.over.set()
 
 
 class TrioDriver(Driver):
@@ -313,9 +323,7 @@ class TrioDriver(Driver):
             trio.lowlevel.enable_ki_protection(method)
 
     def begin(self) -> None:
-        self._trio.lowlevel.spawn_system_task(
-            self._pump, name="extsession pump", context=contextvars.copy_context()
-        )
+        self._trio.lowlevel.spawn_system_task(self._pump, name="extsession pump", context=contextvars.copy_context())
 
     async def _pump(self) -> None:
         trio = self._trio
@@ -339,7 +347,8 @@ class TrioDriver(Driver):
             self.abandon()  # the loop ends before the session
 
     def leave(self) -> None:
-        self._trio.lowlevel.notify_closing(self.link.pollable())
+        with contextlib.suppress(RuntimeError):  # trio does not run any more
+            self._trio.lowlevel.notify_closing(self.link.pollable())
 
     def _set_alarm(self, seconds: float | None) -> None:
         if self._alarm is not None:

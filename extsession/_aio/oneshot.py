@@ -21,9 +21,7 @@ async def async_exteval(expression: str, *, timeout: float | None = None, **opti
         return await session.eval(expression, timeout=timeout)
 
 
-async def async_extexec(
-    source: str, *, stdin: Any = None, timeout: float | None = None, **options: Any
-) -> ExecResult:
+async def async_extexec(source: str, *, stdin: Any = None, timeout: float | None = None, **options: Any) -> ExecResult:
     """Run a program in a new interpreter process, to the process's end: (stdout, stderr); as `extexec`."""
     options.setdefault("output_limit", None)
     async with AsyncExtSession(**options) as session:

@@ -198,9 +198,7 @@ class AsyncExtSession:
 
     # for front ends
 
-    async def complete(
-        self, source: str, cursor: int | None = None, *, timeout: float = 2.0
-    ) -> dict[str, Any]:
+    async def complete(self, source: str, cursor: int | None = None, *, timeout: float = 2.0) -> dict[str, Any]:
         """Completions at `cursor`; as ExtSession.complete."""
         found: dict[str, Any] = await self._here().value(lambda core: core.complete(source, cursor, timeout))
         return found
@@ -209,9 +207,7 @@ class AsyncExtSession:
         self, source: str, cursor: int | None = None, *, detail: int = 0, timeout: float = 2.0
     ) -> dict[str, Any]:
         """What is known of the object at `cursor`; as ExtSession.inspect."""
-        found: dict[str, Any] = await self._here().value(
-            lambda core: core.inspect(source, cursor, detail, timeout)
-        )
+        found: dict[str, Any] = await self._here().value(lambda core: core.inspect(source, cursor, detail, timeout))
         return found
 
     async def is_complete(self, source: str, *, timeout: float = 2.0) -> dict[str, str]:

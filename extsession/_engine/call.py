@@ -20,25 +20,17 @@ class State(enum.Enum):
 class Call:
     """One request to a session. Changed by its SessionMachine only."""
 
-    __slots__ = (
-        "__weakref__",
-        "_callbacks",
-        "completion",
-        "deadline",
-        "done",
-        "error",
-        "input_waiting",
-        "label",
-        "number",
-        "output",
-        "run",
-        "state",
-        "stdin",
-        "steps",
-        "stop_cause",
-        "timeout",
-        "value",
-    )
+    deadline: float | None = None  # of the next step of the ladder
+    steps: tuple[Step, ...] = ()
+    stop_cause: Outcome | None = None  # why the ladder was begun
+    stdin: Any = None  # a CallStdin, if the call brings one or asks for input
+    input_waiting = False
+    done: messages.Done | None = None
+    value: tuple[int, bytes, Any] | None = None  # packed; see values.pack
+    completion: Completion | None = None
+    error: BaseException | None = None  # what to raise for it
+    state = State.QUEUED
+    _callbacks: list[Callable[[Call], Any]] | None = None
 
     def __init__(self, number: int, run: messages.Run, label: str, timeout: float | None, limit: int | None) -> None:
         self.number = number
@@ -46,17 +38,10 @@ class Call:
         self.label = label  # what the user knows it by: its source
         self.timeout = timeout
         self.output = Output(number, limit)
-        self.state = State.QUEUED
-        self.deadline: float | None = None  # of the next step of the ladder
-        self.steps: list[Step] = []
-        self.stop_cause: Outcome | None = None  # why the ladder was begun
-        self.stdin: Any = None  # see stdin.py
-        self.input_waiting = False
-        self.done: messages.Done | None = None
-        self.value: tuple[int, bytes, Any] | None = None  # packed; see values.pack
-        self.completion: Completion | None = None
-        self.error: BaseException | None = None  # what ended it besides the code's own exception
-        self._callbacks: list[Callable[[Call], Any]] | None = []
+
+    @property
+    def has_callbacks(self) -> bool:
+        return self._callbacks is not None
 
     @property
     def is_done(self) -> bool:
@@ -64,11 +49,13 @@ class Call:
 
     def on_done(self, callback: Callable[[Call], Any]) -> bool:
         """Have `callback(call)` called once when the call is over; False: it is over already."""
-        if self._callbacks is None:
+        if self.completion is not None and self._callbacks is None:
             return False
+        if self._callbacks is None:
+            self._callbacks = []
         self._callbacks.append(callback)
         return True
 
     def take_callbacks(self) -> list[Callable[[Call], Any]]:
-        taken, self._callbacks = self._callbacks or [], None
-        return taken
+        taken, self._callbacks = self._callbacks, None
+        return taken or []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .._protocol.records import ErrorInfo, Usage
 
@@ -29,8 +29,7 @@ class Step(enum.Enum):
     KILL = "kill"
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
     """The done marker of a call.
 
     call: its number in the session, from 1; survived: the session goes on; exit_code: where the session
@@ -44,7 +43,7 @@ class Completion:
     usage: Usage | None = None
     exit_code: int | None = None
     signal: str | None = None
-    steps: tuple[Step, ...] = field(default=())
+    steps: tuple[Step, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -181,19 +181,25 @@ class Core:
         sink: Callable[[Any], Any] | None = None,
     ) -> Call:
         limit = self.options.output_limit if output_limit == -1 else check_limit(output_limit)
-        timeout = optional_seconds(timeout, "timeout")
-        how = CallStdin(stdin)
-        if how.own is not None:
-            flags |= messages.OWN_STDIN
+        if timeout is not None:
+            timeout = optional_seconds(timeout, "timeout")
+        how = None
+        if stdin is not None:
+            how = CallStdin(stdin)
+            if how.own is not None:
+                flags |= messages.OWN_STDIN
         if not self.options.end_on_exit:
             flags |= messages.KEEP_ON_EXIT
-        size = 4 * len(source) + len(data) + sum([memoryview(each).nbytes for each in buffers])
-        if size > messages.BULK - messages.SMALL:
-            raise ValueRefused(f"{size} bytes are more than one message to a session can hold")
+        if buffers or len(source) + len(data) > messages.SMALL:
+            size = 4 * len(source) + len(data) + sum([memoryview(each).nbytes for each in buffers])
+            if size > messages.BULK - messages.SMALL:
+                raise ValueRefused(f"{size} bytes are more than one message to a session can hold")
         run = messages.Run(action, flags, source, data, buffers)
         call = self.machine.submit(run, label, timeout, limit)
-        call.stdin = how
-        call.output.sink = sink
+        if how is not None:
+            call.stdin = how
+        if sink is not None:
+            call.output.sink = sink
         assert call.number <= MAX_CALL
         self.machine.advance(time.monotonic())
         if self.machine.outgoing:
@@ -247,7 +253,6 @@ class ResultsCore:
     def __init__(self, core: Core, call: Call) -> None:
         self._core = core
         self._call = call
-        self._encoding = core.encoding
         self._position = 0
 
     @property
@@ -358,7 +363,7 @@ class ResultsCore:
         return text[start:end]
 
     def _decode(self, data: bytes) -> str:
-        return data.decode(self._encoding, "replace")
+        return data.decode(self._core.encoding, "replace")
 
     def __repr__(self) -> str:
         state = self._call.completion or f"call {self._call.number} {self._call.state.value}"

@@ -28,9 +28,11 @@ from .._launch.base import ExitReport, Process
 from .._protocol import messages, values
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
+from ..errors import SessionClosed
 from .machine import Order, Phase, SessionMachine
 
 _PACE = 0.002
+_SLICE = 0.25
 _CHUNK = 65536
 _FLOOD = 1 << 20
 _MOST_FDS = 16
@@ -108,7 +110,10 @@ class Link:
             if found:
                 return found
             timeout = None if timeout is None else timeout - _PACE
-        return self._full_poll.poll(None if timeout is None else max(0, -int(-timeout * 1000 // 1)))
+        # what another thread changes (room is wanted in the channel, a new pipe) shows in the next poll only
+        if timeout is None or timeout > _SLICE:
+            timeout = _SLICE
+        return self._full_poll.poll(max(0, -int(-timeout * 1000 // 1)))
 
     def pollable(self) -> int:
         """One descriptor that is readable when `step` has something to do."""
@@ -128,33 +133,44 @@ class Link:
             return
         machine = self.machine
         if ready is None:
-            ready = self._full_poll.poll(0)
+            ready = self._look()
+        channel_fd = self._channel_fd
+        if len(ready) == 1 and ready[0][0] == channel_fd:
+            self._read_channel(now)
+        elif ready and self._read_all(ready, now):
+            return
+        deadline = machine.next_deadline()
+        if deadline is not None and now >= deadline:
+            machine.on_time(now)
+        if machine.orders:
+            self._carry_out()
+        if machine.outgoing:
+            self.flush()
+
+    def _read_all(self, ready: list[tuple[int, int]], now: float) -> bool:
+        """Read all that is ready; whether that was the end of the process."""
         ended = False
         for fd, _event in ready:
             if fd == self._channel_fd:
                 self._read_channel(now)
             elif fd == self.process.leash:
                 ended = True
-        if len(ready) > 1 or (ready and ready[0][0] != self._channel_fd):
-            for fd, _event in ready:
-                pipe = self._pipes.get(fd)
-                if pipe is not None:
-                    self._read_pipe(pipe, now)
+        for fd, _event in ready:
+            pipe = self._pipes.get(fd)
+            if pipe is not None:
+                self._read_pipe(pipe, now)
         if ended:
             report = self.process.read_leash()
             if report is not None:
                 self._end(report, now)
-                return
-        deadline = machine.next_deadline()
-        if deadline is not None:
-            if now >= deadline:
-                machine.on_time(now)
-        if machine.phase is Phase.IDLE:
-            machine.advance(now)
-        if machine.orders:
-            self._carry_out()
-        if machine.outgoing:
-            self.flush()
+                return True
+        return False
+
+    def _look(self) -> list[tuple[int, int]]:
+        poll = select.poll()  # a caller may be blocked in the other one, which takes one at a time
+        for fd in self._open_descriptors():
+            poll.register(fd, select.POLLIN)
+        return poll.poll(0)
 
     def flush(self) -> None:
         """Send what waits, as far as there is room."""
@@ -171,8 +187,7 @@ class Link:
             except OSError:
                 outgoing.clear()
                 break
-            size = piece.nbytes if isinstance(piece, memoryview) else len(piece)
-            if count == size:
+            if count == len(piece):  # views of bytes: the same as their size
                 outgoing.popleft()
             else:
                 outgoing[0] = memoryview(piece)[count:]
@@ -234,15 +249,17 @@ class Link:
         for fd, _event in self._text_poll.poll(0):
             if fd in self._pipes and self._pipes[fd].role is not _Role.OLD:
                 self._drain(self._pipes[fd], now)
-        for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
-            self._forget(pipe)
-        try:
-            if done.flags & messages.NEW_PIPES:
-                self._change_pipes(call.number, now)
-            if done.flags & messages.SHARED:
-                done.buffers = self._map(done)
-        except ProtocolFault as fault:
-            machine.on_fault(fault)
+        if len(self._pipes) > 2:
+            for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
+                self._forget(pipe)
+        if done.flags:
+            try:
+                if done.flags & messages.NEW_PIPES:
+                    self._change_pipes(call.number, now)
+                if done.flags & messages.SHARED:
+                    done.buffers = self._map(done)
+            except ProtocolFault as fault:
+                machine.on_fault(fault)
         machine.on_drained(now)
 
     def _read_pipe(self, pipe: _Pipe, now: float) -> None:
@@ -445,9 +462,12 @@ class Link:
             os.close(fd)
         self._descriptors.clear()
         self.process.let_go()
+        self.machine.on_exit(ExitReport(None, None))  # if nobody has seen its end: no call is left without one
 
     def abandon(self) -> None:
         """In a forked process: close the descriptors, and leave the processes to their owner."""
+        if self.machine.error is None:
+            self.machine.error = SessionClosed("the session belongs to the process that this one was forked from")
         self.process.disown()
         if self._selector is not None:
             self._selector.close()  # before anything is unregistered: epoll is shared with the owner

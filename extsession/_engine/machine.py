@@ -146,7 +146,6 @@ class SessionMachine:
             self.current = call
             call.state = State.RUNNING
             self._last = call
-            self._calls[call.number] = call
             if call.timeout is not None:
                 call.deadline = now + call.timeout
             assert call.run is not None
@@ -188,7 +187,7 @@ class SessionMachine:
             return
         call.stop_cause = cause
         if self.interrupt(call):
-            call.steps.append(Step.INTERRUPT)
+            call.steps += (Step.INTERRUPT,)
             call.deadline = now + self.ladder.interrupt
 
     def terminate(self) -> None:
@@ -210,7 +209,7 @@ class SessionMachine:
         if self._broken:
             return
         try:
-            if kind not in messages.WORKER_MAY_SEND.get(self.phase.value, ()):
+            if kind not in _MAY_SEND[self.phase]:
                 raise ProtocolFault(f"{messages.NAMES[kind]} while {self.phase.value}")
             if kind == messages.DONE:
                 self._on_done(number, messages.Done.decode(body))
@@ -273,6 +272,8 @@ class SessionMachine:
         self.draining = None
         self.current = None
         self.phase = Phase.IDLE
+        if done.flags:  # something may still write for it
+            self._calls[call.number] = call
         self._settle(call, done)
         self.advance(now)
 
@@ -375,6 +376,8 @@ class SessionMachine:
         if call.input_waiting:
             raise ProtocolFault("Input while an Input waits")
         call.input_waiting = True
+        if call.stdin is None:
+            call.stdin = CallStdin(None)
         stdin: CallStdin = call.stdin
         stdin.password = body == b"\1"
         stdin.until = now + INPUT_GRACE
@@ -465,6 +468,12 @@ class SessionMachine:
 
     def _settle(self, call: Call, done: messages.Done) -> None:
         """A call ended in the ordinary way; the session lives on."""
+        usage = Usage(done.wall, done.cpu, done.peak_memory)
+        if done.outcome == messages.FINISHED and done.extra is None:
+            call.done = done
+            call.value = (done.kind, done.head, done.buffers)
+            self._complete(call, Completion(call.number, Outcome.FINISHED, True, None, usage, None, None, call.steps))
+            return
         self._placed.clear()
         self._unplaced.clear()
         outcome, error = self._judge(call, done)
@@ -472,10 +481,9 @@ class SessionMachine:
             outcome = call.stop_cause
             if outcome is Outcome.TIMED_OUT:
                 call.error = self._timeout_error(call, done.wall, True)
-        usage = Usage(done.wall, done.cpu, done.peak_memory)
         code = (done.extra or {}).get("exit") if outcome is Outcome.EXITED else None
         self._complete(
-            call, Completion(call.number, outcome, True, error, usage, code, None, tuple(call.steps))
+            call, Completion(call.number, outcome, True, error, usage, code, None, call.steps)
         )
 
     def _judge(self, call: Call, done: messages.Done) -> tuple[Outcome, ErrorInfo | None]:
@@ -501,19 +509,20 @@ class SessionMachine:
             call.error = self.error
         self._complete(
             call,
-            Completion(call.number, outcome, False, error, usage, report.exit_code, name, tuple(call.steps)),
+            Completion(call.number, outcome, False, error, usage, report.exit_code, name, call.steps),
         )
 
     def _complete(self, call: Call, completion: Completion) -> None:
         call.state = State.DONE
-        call.completion = completion
         call.deadline = None
         call.input_waiting = False
         call.output.close()
         if completion.error is not None and call.error is None:
             call.error = remote_exception(completion.error)
         self.codes.append(completion)
-        self.finished.append(call)
+        if call.has_callbacks:
+            self.finished.append(call)
+        call.completion = completion  # last: another thread may look for it
 
     def _timeout_error(self, call: Call, wall: float | None, survived: bool) -> CallTimeout:
         reached = wall if wall is not None else call.timeout
@@ -530,11 +539,11 @@ class SessionMachine:
         if not call.steps:
             self.stop(call, now, Outcome.TIMED_OUT)
         elif call.steps[-1] is Step.INTERRUPT:
-            call.steps.append(Step.TERMINATE)
+            call.steps += (Step.TERMINATE,)
             self.orders.append(Order.TERMINATE)
             call.deadline = now + self.ladder.terminate
         else:
-            call.steps.append(Step.KILL)
+            call.steps += (Step.KILL,)
             self.orders.append(Order.KILL)
             call.deadline = None
 
@@ -607,15 +616,15 @@ class SessionMachine:
         return self._startup.decode("utf-8", "replace")[-4000:]
 
     def _send_pieces(self, kind: int, call: int, pieces: list[Any]) -> None:
-        views = [piece if isinstance(piece, bytes) else memoryview(piece).cast("B") for piece in pieces]
-        size = sum(view.nbytes if isinstance(view, memoryview) else len(view) for view in views)
-        if len(views) == 1:
-            self.outgoing.append(pack_header(kind, call, size) + views[0])
-        else:
-            self.outgoing.append(pack_header(kind, call, size))
-            self.outgoing.extend(views)
+        if len(pieces) == 1:
+            self.outgoing.append(pack_header(kind, call, len(pieces[0])) + pieces[0])
+            return
+        views = [memoryview(piece).cast("B") for piece in pieces]
+        self.outgoing.append(pack_header(kind, call, sum([view.nbytes for view in views])))
+        self.outgoing.extend(views)
 
 
+_MAY_SEND = {phase: frozenset(messages.WORKER_MAY_SEND.get(phase.value, ())) for phase in Phase}
 _OUTCOMES = {
     messages.FINISHED: Outcome.FINISHED,
     messages.FAILED: Outcome.FAILED,

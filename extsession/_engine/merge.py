@@ -70,6 +70,9 @@ class Merger:
 
     def settle(self) -> None:
         """Nothing more belongs to what was read: give out what is held, barriers met or not."""
+        tail, held = self._tail, self._held
+        if not (tail[STDOUT] or tail[STDERR] or held[STDOUT] or held[STDERR]):
+            return
         for stream in (STDOUT, STDERR):
             if self._tail[stream]:
                 self._text(stream, self._tail[stream])

@@ -41,18 +41,17 @@ class Output:
     limit: bytes of both streams together, None for no end.
     """
 
-    __slots__ = ("_call", "_joined", "_limit", "_size", "displays", "dropped", "events", "late_from", "sink")
+    dropped = 0
+    late_from: int | None = None  # index of the first event after the call was over
+    sink: Any = None  # called with each chunk instead of keeping it
+    _size = 0
 
     def __init__(self, call: int, limit: int | None) -> None:
         self._call = call
         self._limit = limit
-        self._size = 0
         self._joined: dict[tuple[str, bool], bytes] = {}
         self.events: list[OutputChunk] = []
         self.displays: list[RichOutput] = []
-        self.dropped = 0
-        self.late_from: int | None = None  # index of the first event after the call was over
-        self.sink: Any = None  # called with each chunk instead of keeping it
 
     def add(self, stream: int, data: bytes) -> OutputChunk | None:
         """Keep a piece; returns it as it is kept."""

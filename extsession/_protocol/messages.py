@@ -114,6 +114,7 @@ SWITCH = 1 << 62
 _RUN_SIZE = 10  # action u8, flags u8, bytes of source u32, of data u32
 _DONE_SIZE = 36  # outcome, kind, flags, 0: u8; wall, cpu in ns, peak memory: u64; bytes of head, of extra: u32
 _U32 = 0xFFFFFFFF
+_ALL_FLAGS = NEW_PIPES | SHARED | LEAVING | OUTLIVED
 _U64 = 0xFFFFFFFFFFFFFFFF
 
 
@@ -167,29 +168,19 @@ class Run:
 class Done:
     """DONE: outcome, the value (see `values.pack`), what it cost, and `extra`, a dict of safe values."""
 
-    __slots__ = ("buffers", "cpu", "extra", "flags", "head", "kind", "outcome", "peak_memory", "wall")
+    kind = 0
+    head = b""
+    flags = 0
+    wall = 0.0  # seconds
+    cpu = 0.0
+    peak_memory = 0
+    extra: dict[str, Any] | None = None
+    buffers: Any = ()
 
-    def __init__(
-        self,
-        outcome: int,
-        kind: int = 0,
-        head: bytes = b"",
-        flags: int = 0,
-        wall: float = 0.0,
-        cpu: float = 0.0,
-        peak_memory: int = 0,
-        extra: dict[str, Any] | None = None,
-        buffers: Any = (),
-    ) -> None:
+    def __init__(self, outcome: int, **fields: Any) -> None:
         self.outcome = outcome
-        self.kind = kind
-        self.head = head
-        self.flags = flags
-        self.wall = wall
-        self.cpu = cpu
-        self.peak_memory = peak_memory
-        self.extra = extra
-        self.buffers = buffers
+        if fields:
+            self.__dict__.update(fields)
 
     def encode(self) -> list[Any]:
         """The body in pieces, as Run.encode."""
@@ -217,26 +208,34 @@ class Done:
     @classmethod
     def decode(cls, body: bytes) -> Done:
         """BadMessage where the body is not a Done."""
-        if len(body) < _DONE_SIZE:
-            raise BadMessage("Done of %d bytes" % len(body))
+        size = len(body)
+        if size < _DONE_SIZE:
+            raise BadMessage("Done of %d bytes" % size)
         fixed = int.from_bytes(body[:_DONE_SIZE], "little")
-        outcome, kind, flags = fixed & 0xFF, fixed >> 8 & 0xFF, fixed >> 16 & 0xFF
-        spare = fixed >> 24 & 0xFF
-        wall, cpu = (fixed >> 32 & _U64) / 1e9, (fixed >> 96 & _U64) / 1e9
-        peak = fixed >> 160 & _U64
-        head_size, extra_size = fixed >> 224 & _U32, fixed >> 256
-        if outcome not in OUTCOMES or spare or flags > NEW_PIPES | SHARED | LEAVING | OUTLIVED:
+        outcome = fixed & 0xFF
+        flags = fixed >> 16 & 0xFF
+        if outcome not in OUTCOMES or fixed >> 24 & 0xFF or flags > _ALL_FLAGS:
             raise BadMessage("Done with unknown fields")
-        start = _DONE_SIZE
-        middle = start + head_size
-        end = middle + extra_size
-        if end > len(body):
+        done = cls(outcome)
+        done.kind = fixed >> 8 & 0xFF
+        done.flags = flags
+        done.wall = (fixed >> 32 & _U64) / 1e9
+        done.cpu = (fixed >> 96 & _U64) / 1e9
+        done.peak_memory = fixed >> 160 & _U64
+        if size == _DONE_SIZE:
+            if fixed >> 224:
+                raise BadMessage("Done is shorter than it says")
+            return done
+        middle = _DONE_SIZE + (fixed >> 224 & _U32)
+        end = middle + (fixed >> 256)
+        if end > size:
             raise BadMessage("Done is shorter than it says")
-        extra = None
-        if extra_size:
-            extra = _dict(body[middle:end], "Done")
-        buffers = _cut(memoryview(body)[end:]) if end < len(body) else ()
-        return cls(outcome, kind, body[start:middle], flags, wall, cpu, peak, extra, buffers)
+        done.head = body[_DONE_SIZE:middle]
+        if end > middle:
+            done.extra = _dict(body[middle:end], "Done")
+        if end < size:
+            done.buffers = _cut(memoryview(body)[end:])
+        return done
 
 
 def pack_ready(fields: dict[str, Any]) -> bytes:
@@ -255,6 +254,8 @@ def unpack_ready(body: bytes) -> dict[str, Any]:
     parts = bytes(body).decode("utf-8", "surrogateescape").split("\0")
     fields: dict[str, Any] = {}
     try:
+        if len(parts) % 2:
+            raise ValueError(parts[-1])
         for name, value in zip(parts[::2], parts[1::2]):
             kind, text = value[:1], value[1:]
             if kind == "s":
@@ -271,7 +272,7 @@ def unpack_ready(body: bytes) -> dict[str, Any]:
 
 
 def _small_int(text: str) -> int:
-    if len(text) > 20:
+    if len(text) > 20 or not text.lstrip("-").isdecimal():
         raise ValueError(text)
     return int(text)
 

@@ -326,22 +326,13 @@ class ExtSession:
     # inside
 
     def _submit(self, request: Callable[[Core], Call]) -> Call:
-        driver = self._driver
-        with driver.lock:
-            self._check_owner()
+        with self._driver.lock:
             return request(self._core)
 
     def _value(self, request: Callable[[Core], Call]) -> Any:
         call = self._submit(request)
         self._driver.wait(lambda: call.completion is not None)
         return self._core.value_of(call)
-
-    def _check_owner(self) -> None:
-        core = self._core
-        if core.owner != os.getpid():
-            raise SessionClosed(
-                f"this session belongs to process {core.owner}; a process forked from it cannot use it"
-            )
 
     def _order(self, give: Callable[[], None]) -> None:
         with self._driver.lock:

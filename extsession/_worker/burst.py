@@ -21,7 +21,7 @@ import time
 from _thread import get_ident
 
 from .._protocol import messages
-from .streams import Router, same_file
+from .streams import Router, count_threads, same_file
 from .trace import is_ours
 
 TYPE_CHECKING = False
@@ -146,7 +146,7 @@ class Burst:
         return (
             not router.outlived
             and router.is_main(get_ident())
-            and not router.other_threads()
+            and not count_threads()
             and (handler is _signal.SIG_DFL or handler == self._on_bell)
             and not router.text[messages.STDOUT].line_buffering
             and same_file(messages.STDOUT, router.pipes[messages.STDOUT])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Frame = tuple[int, int, Any]
 
 _CHUNK = 65536
+_FIRST = 4096  # most messages are small, and room for a large one costs more than a second read
 
 
 class Channel:
@@ -65,9 +66,10 @@ class Channel:
 
     def receive(self) -> Frame:
         """The next frame; blocks."""
-        while not self._frames:
+        frames = self._frames
+        while not frames:
             self._read()
-        return self._frames.pop(0)
+        return frames.pop(0)
 
     def arrived(self) -> list[Frame]:
         """Take in what has arrived, without blocking; returns the frames that wait, which stay."""
@@ -88,7 +90,7 @@ class Channel:
                 raise EOFError
             self._frames += self._decoder.filled(count)
             return
-        data = os.read(self.fd, _CHUNK)
+        data = os.read(self.fd, _CHUNK if self._decoder.pending else _FIRST)
         if not data:
             raise EOFError
         self._frames += self._decoder.feed(data)

@@ -21,6 +21,8 @@ _ALLOW_AWAIT = 0x2000
 _COROUTINE = 0x80  # CO_COROUTINE
 _GENERATOR = 0x20
 _ASYNC_GENERATOR = 0x200
+_SHORT = 1000  # characters
+_KEPT = 100
 _FUTURES = 0x1FE0000  # CO_FUTURE_*: 0x20000 to 0x1000000
 
 
@@ -38,17 +40,31 @@ class Evaluator:
         self.loop: Any = None  # the event loop, once one was needed
         self._futures = 0
         self._count = 0
+        # short texts that ran before: a loop that sends the same few again compiles them once
+        self._known: dict[str, tuple[CodeType, CodeType | None]] = {}
+        self._expressions: dict[str, CodeType] = {}
 
     def run(self, source: str) -> Any:
         """Run a text; returns the value of its last statement if that is an expression, else None."""
+        found = self._known.get(source)
+        if found is None:
+            found = self._compile(source)
+            self._keep(self._known, source, found)
+        code, last = found
+        value = self._launch(code)
+        if last is None:
+            return None
+        return value if last is code else self._launch(last)
+
+    def _compile(self, source: str) -> tuple[CodeType, CodeType | None]:
+        """Code of a text, and that of its last statement if it is an expression (the same if it is all)."""
         filename = self._next_name()
         self.sources.add(filename, source)
         flags = _ALLOW_AWAIT | self._futures
         if _ends_with_statement(source):
             code = compile(source, filename, "exec", flags, True)
-            self._futures |= code.co_flags & _FUTURES
-            self._launch(code)
-            return None
+            self._note_futures(code)
+            return code, None
         from _ast import Expr, Expression  # takes a millisecond to set up
 
         tree = compile(source, filename, "exec", flags | _ONLY_AST, True)
@@ -58,20 +74,36 @@ class Evaluator:
             expression = Expression(body=body.pop().value)
             last = compile(expression, filename, "eval", flags, True)
             if not body:
-                return self._launch(last)
+                return last, last
         code = compile(tree, filename, "exec", flags, True)
-        self._futures |= code.co_flags & _FUTURES
+        self._note_futures(code)
         if self._futures & ~flags and last is not None:
             last = compile(expression, filename, "eval", flags | self._futures, True)
-        self._launch(code)
-        return None if last is None else self._launch(last)
+        return code, last
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression."""
-        filename = self._next_name()
-        self.sources.add(filename, expression)
-        flags = _ALLOW_AWAIT | self._futures
-        return self._launch(compile(expression.strip(" \t\n"), filename, "eval", flags, True))
+        code = self._expressions.get(expression)
+        if code is None:
+            filename = self._next_name()
+            self.sources.add(filename, expression)
+            flags = _ALLOW_AWAIT | self._futures
+            code = compile(expression.strip(" \t\n"), filename, "eval", flags, True)
+            self._keep(self._expressions, expression, code)
+        return self._launch(code)
+
+    def _note_futures(self, code: CodeType) -> None:
+        futures = code.co_flags & _FUTURES
+        if futures & ~self._futures:
+            self._futures |= futures
+            self._known.clear()
+            self._expressions.clear()
+
+    def _keep(self, table: dict[str, Any], text: str, code: Any) -> None:
+        if len(text) <= _SHORT and not self._futures:  # which change what a text means from then on
+            if len(table) >= _KEPT:
+                table.clear()
+            table[text] = code
 
     def call(self, function: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function, awaited if it is a coroutine."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from _signal import SIGINT, default_int_handler  # type: ignore[import-not-found]
 from _signal import signal as set_signal
+from time import perf_counter, process_time
 
 from .._protocol import messages
 from .._protocol.faults import CannotTravel
@@ -68,8 +68,8 @@ class Server:
         """One call. Returns an exit status if the session ends with it."""
         evaluator = self.evaluator
         self.router.begin(call)
-        cpu = time.process_time()
-        start = time.perf_counter()
+        cpu = process_time()
+        start = perf_counter()
         done = messages.Done(messages.FINISHED)
         status = None
         try:
@@ -84,7 +84,7 @@ class Server:
             return self._end_forked(None)
         if run.flags & messages.OWN_STDIN:
             self._reset_stdin()
-        done.wall = time.perf_counter() - start
+        done.wall = perf_counter() - start
         self._finish(call, done, cpu)
         self._accounts.get_ready()
         return status
@@ -206,7 +206,7 @@ class Server:
             fds = self._new_pipes(done)
         if done.buffers:
             fds = self._share(done, fds)
-        done.cpu = time.process_time() - cpu
+        done.cpu = process_time() - cpu
         done.peak_memory = self._accounts.peak_memory()
         try:
             self.channel.send(messages.DONE, call, done.encode(), fds)

@@ -17,6 +17,7 @@ import io
 import os
 import sys
 from _thread import RLock, get_ident
+from _thread import _count as count_threads
 
 from .._protocol import messages
 
@@ -81,9 +82,10 @@ class Router:
         """Write out all that is buffered, also in what the code has put in place of the streams."""
         if self.burst is not None:
             self.burst.leave()
+        text = self.text
+        if sys.stdout is text[1] and sys.stderr is text[2]:
+            return
         for stream in (sys.stdout, sys.stderr):
-            if stream is self.text[1] or stream is self.text[2]:
-                continue
             try:
                 stream.flush()
             except Exception:  # whatever the code has put there: its matter
@@ -91,7 +93,7 @@ class Router:
 
     def end(self) -> None:
         """A call ends. Nothing of it is on the way when this returns."""
-        with self.lock:
+        with self.lock:  # a thread may be in the middle of a write
             self.call = 0
 
     def write(self, stream: int, data: bytes) -> None:
@@ -132,9 +134,6 @@ class Router:
     def is_main(self, ident: int) -> bool:
         return ident == self.main
 
-    def other_threads(self) -> int:
-        return _count_threads()
-
     def _turn(self, stream: int) -> None:
         if stream == messages.STDERR and self.burst is not None and self.burst.active:
             self.burst.push()
@@ -158,7 +157,9 @@ class Router:
 
     def note_survivors(self, call: int, tasks: bool) -> None:
         """At the end of a call: remember whose the threads are that are still alive."""
-        alive = _count_threads()
+        alive = count_threads()
+        if not (alive or tasks or self.outlived):
+            return
         if alive:
             frames = sys._current_frames()
             with self.lock:
@@ -287,12 +288,6 @@ def _text_writer(router: Router, stream: int, text: Any) -> Any:
         return plain(text, string)  # type: ignore[no-any-return]
 
     return write
-
-
-def _count_threads() -> int:
-    import _thread
-
-    return _thread._count()
 
 
 def same_file(one: int, other: int) -> bool:

@@ -593,3 +593,48 @@ def test_closed_sessions_say_so(session: ExtSession) -> None:
         session.execute("1")
     assert session.exit() == 0
     assert session.exit_code == 0
+
+
+# several threads
+
+
+def test_a_look_while_another_thread_waits(session: ExtSession) -> None:
+    """Two polls of one session at the same time."""
+    call = session.execute("input()", stdin=PIPE)
+    waiter = threading.Thread(target=call.wait, args=(5,))
+    waiter.start()
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        assert session.is_alive
+        session.readcodes()
+    session.writeline("x")
+    waiter.join(5)
+    assert not waiter.is_alive()
+    assert call.completion.ok
+
+
+def test_a_long_line_for_a_call_that_another_thread_waits_for(session: ExtSession) -> None:
+    """More than the channel takes at once: the thread that waits has to see to the rest."""
+    call = session.execute("len(input())", stdin=PIPE)
+    waiter = threading.Thread(target=call.wait, args=(5,))
+    waiter.start()
+    time.sleep(0.05)
+    session.writeline("x" * 5_000_000)
+    waiter.join(5)
+    assert not waiter.is_alive()
+    assert call.done
+    assert call.repr == "5000000"
+
+
+def test_closed_while_other_threads_wait(session: ExtSession) -> None:
+    calls = [session.execute("while True: pass"), session.execute("1")]
+    outcomes: list[object] = []
+    threads = [threading.Thread(target=lambda c=call: outcomes.append(c.wait(5).outcome)) for call in calls]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    session.close()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert outcomes == [Outcome.KILLED] * 2

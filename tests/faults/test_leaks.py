@@ -33,14 +33,8 @@ class Holdings(NamedTuple):
 
 
 def files() -> frozenset[str]:
-    folders = {tempfile.gettempdir(), "/dev/shm", os.getcwd()}
-    return frozenset(
-        entry.path
-        for folder in folders
-        if os.path.isdir(folder)
-        for entry in os.scandir(folder)
-        if "extsession" in entry.name
-    )
+    """In the folder for temporary files, which is the test's own."""
+    return frozenset(os.listdir(tempfile.gettempdir()))
 
 
 def holdings() -> Holdings:
@@ -51,8 +45,12 @@ def holdings() -> Holdings:
 
 
 @pytest.fixture
-def before(watch: Any) -> Iterator[Callable[[], Holdings]]:
+def before(watch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Holdings]]:
     """What is held; the hub, of which there is one in each process, is there already."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(folder))
+    monkeypatch.setenv("TMPDIR", os.fspath(folder))
     with ExtSession() as session:
         results = session.execute("1")
         assert watch.until(lambda: results.done)

@@ -1,0 +1,97 @@
+"""Each program of examples/ runs in a fresh interpreter, and prints what it is there to show."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+#: for each program, regular expressions that match whole lines of its stdout, in this order
+LINES = {
+    "deferreds.py": [r"stdout: from the session", r"failed: division by zero"],
+    "hello_world.py": [r"process (\d+) has read: Hello world, from process (?!\1)\d+"],
+    "numpy_array.py": [
+        r"back: \(500001,\) float64",
+        r"strongest frequency: 1",
+        r"in the session: 1",
+    ],
+    "one_shots.py": [
+        r"exteval: 5050",
+        r"exteval raises: KeyError\('missing'\)",
+        r"extexec: 'to stdout\\n' 'to stderr\\n' status 3",
+        r"reading it early: the expression is not evaluated yet.*",
+        r"ExtEval: \[1, 4, 9\]",
+    ],
+    "parallel_interpreters.py": [
+        r"Python( +3\.\d+)+",
+        r"f'\{1 \+ 1 = \}'( +1 \+ 1 = 2)+",
+        r"dict \| dict( +(yes|no))+",
+        r"match( +(yes|no))+",
+        r"except\*( +(yes|no))+",
+        r"type X = Y( +(yes|no))+",
+    ],
+    "quickstart.py": [
+        r"numbers in the session: \[1, 2, 3\]",
+        r"first.stdout: 'I am the first\\n' second.stderr: 'I complain\\n'",
+        r"a value back: \[10, 20, 30\]",
+        r"an error: IndexError\('list index out of range'\)",
+        r"a timeout: call \d+ ran longer than its timeout of 0.5 s",
+        r"still there: \[1, 2, 3\]",
+    ],
+    "streaming.py": [
+        r"stdout: step 0",
+        r"stderr: note 0",
+        r"stdout: step 2",
+        r"stderr: note 2",
+        r"ended: finished",
+        r"again: \['step 0', 'note 0', .*'note 2'\]",
+        r"sum: 321",
+        r"lines in the file: 100000",
+    ],
+    "with_asyncio.py": [
+        r"squares: \[49, 64\]",
+        r"the sleep was cancelled; the session has x = 21",
+    ],
+    "with_trio.py": [
+        r"apples 0",
+        r"apples 2",
+        r"the sleep was cancelled; the session has x = 21",
+    ],
+}
+
+#: what an example imports besides the package and what the package itself needs
+OPTIONAL = {"deferreds.py": "twisted", "numpy_array.py": "numpy"}
+
+
+def test_every_example_is_tested() -> None:
+    assert sorted(LINES) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(LINES))
+def test_example(name: str, tmp_path: Path) -> None:
+    wanted = OPTIONAL.get(name)
+    if wanted is not None and importlib.util.find_spec(wanted) is None:
+        pytest.skip(f"{wanted} is not installed, which this example is about")
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    lines = iter(done.stdout.splitlines())
+    for pattern in LINES[name]:
+        assert any(re.fullmatch(pattern, line) for line in lines), f"no line {pattern} in:\n{done.stdout}"
+    assert not list(tmp_path.iterdir())
