@@ -32,9 +32,9 @@ class Call:
     state = State.QUEUED
     _callbacks: list[Callable[[Call], Any]] | None = None
 
-    def __init__(self, number: int, run: messages.Run, label: str, timeout: float | None, limit: int | None) -> None:
+    def __init__(self, number: int, run: messages.Run | None, label: str, timeout: float | None, limit: int | None) -> None:
         self.number = number
-        self.run: messages.Run | None = run
+        self.run = run
         self.label = label  # what the user knows it by: its source
         self.timeout = timeout
         self.output = Output(number, limit)

@@ -82,6 +82,8 @@ class Core:
         self.interpreter: Interpreter = find(options.python, sources=_sources(), timeout=timeout)
         self.launcher: Launcher = LocalLauncher() if launcher is None else launcher
         self.owner = os.getpid()
+        self._want = _WANTS[options.display]
+        self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
         self.machine: SessionMachine
         self.link: Link
 
@@ -124,7 +126,7 @@ class Core:
     ) -> Call:
         if not isinstance(source, str):
             raise TypeError(f"execute takes source text as str, not {type(source).__name__}")
-        want = _WANTS[self.options.display if display is None else display]
+        want = self._want if display is None else _WANTS[display]
         return self._submit(messages.EXEC, source, source, want, timeout, stdin, output_limit, sink=sink)
 
     def evaluate(self, expression: str, timeout: float | None) -> Call:
@@ -183,13 +185,18 @@ class Core:
         limit = self.options.output_limit if output_limit == -1 else check_limit(output_limit)
         if timeout is not None:
             timeout = optional_seconds(timeout, "timeout")
+        if stdin is None and sink is None and not data and not buffers and len(source) < messages.SMALL:
+            now = 0.0 if timeout is None else time.monotonic()
+            call = self.machine.start_plain(action, flags | self._always, source, timeout, limit, now)
+            if call is not None:
+                self.link.flush()
+                return call
         how = None
         if stdin is not None:
             how = CallStdin(stdin)
             if how.own is not None:
                 flags |= messages.OWN_STDIN
-        if not self.options.end_on_exit:
-            flags |= messages.KEEP_ON_EXIT
+        flags |= self._always
         if buffers or len(source) + len(data) > messages.SMALL:
             size = 4 * len(source) + len(data) + sum([memoryview(each).nbytes for each in buffers])
             if size > messages.BULK - messages.SMALL:

@@ -130,6 +130,36 @@ class SessionMachine:
         self._queue.append(call)
         return call
 
+    def start_plain(
+        self, action: int, flags: int, source: str, timeout: float | None, limit: int | None, now: float
+    ) -> Call | None:
+        """As submit() and advance() for a call that has only a source, where it is its turn at once.
+
+        Its frame is the last of `outgoing`. None: it is not its turn, or something is wrong.
+        """
+        if self.phase is not Phase.IDLE or self._queue or self.error is not None:
+            return None
+        self._count = number = self._count + 1
+        self.current = self._last = call = Call(number, None, source, timeout, limit)
+        call.state = State.RUNNING
+        self.phase = Phase.RUNNING
+        if timeout is not None:
+            call.deadline = now + timeout
+        self.outgoing.append(messages.pack_plain_run(number, action, flags, source))
+        return call
+
+    def plain_done(self, frame: bytes) -> bool:
+        """Whether `frame` is the plain end of the running call, which is `draining` then."""
+        call = self.current
+        if call is None or self.phase is not Phase.RUNNING or self.draining is not None or self._broken:
+            return False
+        self.draining = messages.unpack_plain_done(frame, call.number)
+        if self.draining is None:
+            return False
+        self.flooding = None
+        self.outlived = False
+        return True
+
     def require_alive(self) -> None:
         if self.error is not None:
             raise self.error

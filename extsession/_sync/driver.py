@@ -100,6 +100,7 @@ class Driver:
         link = self.core.link
         machine = self.core.machine
         machine.attended = attend
+        first = True
         try:
             while not is_done() and not link.closed:
                 until = machine.next_deadline()
@@ -108,10 +109,17 @@ class Driver:
                 if machine.has_queue:  # another thread may cancel the call that is waited for
                     soon = time.monotonic() + _QUEUE_LOOK
                     until = soon if until is None else min(until, soon)
-                ready = link.wait(None if until is None else max(0.0, until - time.monotonic()))
-                now = time.monotonic()
-                with self.lock:
-                    link.step(now, ready)
+                data = link.receive() if first else None
+                first = False
+                if data is not None:
+                    now = time.monotonic()
+                    with self.lock:
+                        link.take(data, now)
+                else:
+                    ready = link.wait(None if until is None else max(0.0, until - time.monotonic()))
+                    now = time.monotonic()
+                    with self.lock:
+                        link.step(now, ready)
                 if machine.finished or machine.current is not None:
                     self.deliver()
                 if self._waiters:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIG_IGN, SIGCHLD, getsignal  # type: ignore[import-not-found]
+from time import process_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self._getrusage: Any = None
+        self._spent = process_time()
         self._ended: Any = 0  # page faults of children that have ended, as last seen: each has some
         if sys.platform != "linux":
             self.get_ready()
@@ -57,12 +59,18 @@ class Accounts:
             return getsignal(SIGCHLD) is SIG_IGN
         return True
 
-    def peak_memory(self) -> int:
-        """The most memory that this process has had, in bytes."""
+    def spent(self) -> tuple[float, int]:
+        """(CPU seconds of this process since the last time this was asked, the most memory it has had in bytes)."""
         if self._getrusage is not None:
-            peak: int = self._getrusage(_SELF)[2]
-            return peak * _RSS_UNIT
-        return int(_stat_fields()[21]) * os.sysconf("SC_PAGESIZE")  # rss: the peak of so young a process
+            usage = self._getrusage(_SELF)
+            now = usage[0] + usage[1]
+            peak = usage[2] * _RSS_UNIT
+        else:
+            now = process_time()
+            # its resident size: the peak of so young a process
+            peak = int(_stat_fields()[21]) * os.sysconf("SC_PAGESIZE")
+        before, self._spent = self._spent, now
+        return max(0.0, now - before), peak
 
 
 def _stat_fields() -> list[bytes]:

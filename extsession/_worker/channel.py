@@ -7,7 +7,7 @@ from _thread import RLock
 from sys import byteorder
 
 from .._protocol.frames import FrameDecoder, pack_header
-from .._protocol.messages import TO_WORKER
+from .._protocol.messages import TO_WORKER, Run, unpack_plain_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,18 @@ class Channel:
         while not frames:
             self._read()
         return frames.pop(0)
+
+    def receive_plain(self) -> tuple[int, Run] | None:
+        """The next message if it is a RUN that has only a source, as most are; else None, and `receive` has it."""
+        if self._frames or self._decoder.pending:
+            return None
+        data = os.read(self.fd, _FIRST)
+        if not data:
+            raise EOFError
+        plain = unpack_plain_run(data)
+        if plain is None:
+            self._frames += self._decoder.feed(data)
+        return plain
 
     def arrived(self) -> list[Frame]:
         """Take in what has arrived, without blocking; returns the frames that wait, which stay."""

@@ -10,7 +10,7 @@ import os
 import sys
 from _signal import SIGINT, default_int_handler  # type: ignore[import-not-found]
 from _signal import signal as set_signal
-from time import perf_counter, process_time
+from time import perf_counter
 
 from .._protocol import messages
 from .._protocol.faults import CannotTravel
@@ -53,10 +53,16 @@ class Server:
         set_signal(SIGINT, self._on_sigint)
         while True:
             try:
-                kind, call, body = self.channel.receive()
+                plain = self.channel.receive_plain()
+                if plain is None:
+                    kind, call, body = self.channel.receive()
             except (EOFError, OSError):
                 return 0  # the controller is gone; the warden ends the rest
-            if kind == messages.RUN:
+            if plain is not None:
+                status = self._call(*plain)
+                if status is not None:
+                    return status
+            elif kind == messages.RUN:
                 status = self._call(call, messages.Run.decode(body))
                 if status is not None:
                     return status
@@ -68,7 +74,8 @@ class Server:
         """One call. Returns an exit status if the session ends with it."""
         evaluator = self.evaluator
         self.router.begin(call)
-        cpu = process_time()
+        if self.router.outlived:
+            self._accounts.spent()  # by others, since the last call
         start = perf_counter()
         done = messages.Done(messages.FINISHED)
         status = None
@@ -85,7 +92,7 @@ class Server:
         if run.flags & messages.OWN_STDIN:
             self._reset_stdin()
         done.wall = perf_counter() - start
-        self._finish(call, done, cpu)
+        self._finish(call, done)
         self._accounts.get_ready()
         return status
 
@@ -182,7 +189,7 @@ class Server:
         done.extra = {"error": info.to_wire()}
         return None
 
-    def _finish(self, call: int, done: messages.Done, cpu: float) -> None:
+    def _finish(self, call: int, done: messages.Done) -> None:
         router = self.router
         router.flush()
         if len(sys.modules) != self._loaded:
@@ -206,8 +213,7 @@ class Server:
             fds = self._new_pipes(done)
         if done.buffers:
             fds = self._share(done, fds)
-        done.cpu = process_time() - cpu
-        done.peak_memory = self._accounts.peak_memory()
+        done.cpu, done.peak_memory = self._accounts.spent()
         try:
             self.channel.send(messages.DONE, call, done.encode(), fds)
         except (OSError, ValueError):

@@ -82,8 +82,6 @@ def _version(python: Interpreter) -> str:
     return ".".join(map(str, python.version))
 
 
-
-
 def _find(python: Interpreter, module: str) -> list[tuple[str, list[Example]]]:
     with ExtSession(python.path) as session:
         session.execute(FIND).wait().raise_for_error()
