@@ -37,5 +37,5 @@ with ExitStack() as stack:
     results = [session.execute(PROGRAM) for session in sessions]  # they all run now
     columns = [ROWS] + [each.wait().stdout.splitlines() for each in results]
 
-for row in zip(*columns):
+for row in zip(*columns, strict=True):
     print("".join(text.ljust(15) for text in row).rstrip())

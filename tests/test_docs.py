@@ -19,8 +19,6 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: of all pages together
@@ -89,7 +87,11 @@ def run_page(page: Path) -> int:
     return failed
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def pytest_generate_tests(metafunc: Any) -> None:  # no import of pytest: a page's process would pay for it
+    if "page" in metafunc.fixturenames:
+        metafunc.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+
+
 def test_blocks_run(page: Path, tmp_path: Path) -> None:
     if not any(block.runs for block in blocks_of(page)):
         return

@@ -213,3 +213,15 @@ def test_a_session_outlives_a_forked_process_that_ends(controller: Controller, w
         assert watch.state(child) not in ("", "Z")
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_the_end_of_each_python_without_a_hub(each_python: Any, watch: Any) -> None:
+    """A session that never needed the hub: none can be made while the interpreter ends (3.12 and later refuse)."""
+    if each_python.version < (3, 10):
+        pytest.skip("the controller needs 3.10")
+    code = BEGIN + "s = ExtSession(); say(*ids(s))"
+    result = subprocess.run(
+        [each_python.path, "-W", "error", "-c", code], capture_output=True, text=True, timeout=20
+    )
+    assert (result.stderr, result.returncode) == ("", 0)
+    assert watch.gone(map(int, result.stdout.split()), 2.0)
