@@ -54,8 +54,6 @@ def idle(count: int) -> None:
     if hard != resource.RLIM_INFINITY and hard > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with contextlib.ExitStack() as end:
-        ExtSession().close()  # what only the first one finds out or starts
-        before = _descriptors()
         sessions: list[ExtSession] = []
         starts: list[float] = []
         for _ in range(count):
@@ -64,10 +62,12 @@ def idle(count: int) -> None:
             session.execute("pass").wait()
             starts.append(time.perf_counter() - begin)
             sessions.append(session)
+            if len(sessions) == 1:
+                of_first = _descriptors()
         _all_no_op(sessions)
         _say(
             start=statistics.median(starts),
-            descriptors=(_descriptors() - before) / count,
+            descriptors=(_descriptors() - of_first) / (count - 1) if count > 1 else 0,
             processes=len(psutil.Process().children(recursive=True)) / count,
             memory=_pss() / count,
             all=[_all_no_op(sessions) for _ in range(3)],

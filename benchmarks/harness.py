@@ -136,12 +136,12 @@ class Bench:
     def pick(self, full: Any, quick: Any) -> Any:
         return quick if self.quick else full
 
-    def add(self, name: str, kind: str, measure: Callable[[], float], unit: str = "") -> None:
-        self.contenders[name] = Contender(name, kind, unit or self.row.unit, measure)
+    def add(self, name: str, kind: str, measure: Callable[[], float]) -> None:
+        self.contenders[name] = Contender(name, kind, self.row.unit, measure)
 
-    def record(self, name: str, kind: str, samples: Iterable[float], unit: str = "") -> None:
+    def record(self, name: str, kind: str, samples: Iterable[float], unit: str | None = None) -> None:
         """Take in amounts that were measured elsewhere."""
-        self.contenders[name] = Contender(name, kind, unit or self.row.unit, None, list(samples))
+        self.contenders[name] = Contender(name, kind, self.row.unit if unit is None else unit, None, list(samples))
 
     def leave_out(self, name: str, why: object) -> None:
         self.left_out[name] = (str(why) or type(why).__name__).splitlines()[0]

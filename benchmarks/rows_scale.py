@@ -51,7 +51,7 @@ def _heard(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 # Names do not tell the number of sessions of a quick run, so that goals hold for both.
 LEVELS = {"1": (1, 1), "10": (10, 4), "100": (100, 16), "500": (500, 50)}
-_CALL = "a call, {} idle sessions alive"
+_CALL = "a call, {} alive"
 START, PSS, ALL = "500 sessions: start of one", "500 sessions: PSS of one", "500 sessions: a no-op to all"
 DESCRIPTORS, DESCRIPTORS_OF_FEW = "500 sessions: descriptors for one", "10 sessions: descriptors for one"
 PROCESSES = "500 sessions: processes for one"
@@ -111,7 +111,7 @@ def memory(bench: Bench) -> None:
     bench.rounds, bench.warm_up = 0, False
     count = bench.pick(1_000_000, 20_000)
     if bench.quick:
-        bench.notes.append(f"quick: {count:,} calls")
+        bench.notes.append(f"quick: {count:,} calls; the first mark is before the records for readcodes() are full")
     with _controller("memory", str(count)) as process:
         for controller, child in zip(_CONTROLLER, _CHILD, strict=True):
             facts = _heard(process)

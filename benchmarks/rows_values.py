@@ -35,6 +35,8 @@ def _compare(
     use: Callable[[Any], Any],
 ) -> None:
     bench.rounds = bench.pick(7, 3)
+    if bench.quick:
+        bench.notes.append("quick: 40 MB")
     bench.add(MEMCPY, LIMIT, lambda: seconds(copy))
     session = ours.session(bench)
     session.execute(source).wait().raise_for_error()
@@ -73,7 +75,5 @@ def array(bench: Bench) -> None:
 
 
 def _size(bench: Bench) -> int:
-    size: int = bench.pick(100, 25) * 10**6
-    if bench.quick:
-        bench.notes.append(f"quick: {size // 10**6} MB instead of 100 MB")
-    return size // 2048 * 2048
+    # never below 32 MB: malloc would take it from what was freed, and it would not be fresh
+    return int(bench.pick(100, 40)) * 10**6 // 2048 * 2048

@@ -32,7 +32,9 @@ class Call:
     state = State.QUEUED
     _callbacks: list[Callable[[Call], Any]] | None = None
 
-    def __init__(self, number: int, run: messages.Run | None, label: str, timeout: float | None, limit: int | None) -> None:
+    def __init__(
+        self, number: int, run: messages.Run | None, label: str, timeout: float | None, limit: int | None
+    ) -> None:
         self.number = number
         self.run = run
         self.label = label  # what the user knows it by: its source

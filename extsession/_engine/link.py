@@ -20,8 +20,8 @@ import select
 import selectors
 import signal
 import socket
-import struct
 import stat
+import struct
 import termios
 from typing import Any
 
@@ -30,7 +30,7 @@ from .._protocol import messages, values
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import SessionClosed
-from .machine import Order, Phase, SessionMachine
+from .machine import Order, SessionMachine
 
 _PACE = 0.002
 _MOMENT = struct.pack("@ll", 0, int(_PACE * 1e6))

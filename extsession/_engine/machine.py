@@ -627,7 +627,7 @@ class SessionMachine:
         elif self.phase in (Phase.EXITING, Phase.DEAD):
             self._keep(self.exit_output, stream, data)
         else:
-            self._late(self._last.number if self._last is not None else 0, stream, data)
+            self._keep(self.exit_output if self._last is None else self._last.output, stream, data)
 
     def _late(self, number: int, stream: int, data: bytes) -> None:
         call = self._calls.get(number)

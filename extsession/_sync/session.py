@@ -18,7 +18,7 @@ from .._engine.output import OutputChunk
 from .._engine.stdin import InputCallback
 from .._launch.base import Launcher
 from .._launch.interpreter import Interpreter
-from ..errors import ExtSessionError, SessionClosed
+from ..errors import ExtSessionError
 from ..options import OUTPUT_LIMIT, Display, Ladder
 from .driver import Driver
 from .hub import Hub

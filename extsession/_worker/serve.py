@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from _signal import SIGINT, default_int_handler  # type: ignore[import-not-found]
+from _signal import SIGINT  # type: ignore[import-not-found]
+from _signal import default_int_handler as plain_handler
 from _signal import signal as set_signal
 from time import perf_counter
 
@@ -50,7 +51,7 @@ class Server:
 
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
-        set_signal(SIGINT, self._on_sigint)
+        self._install_handler()
         while True:
             try:
                 plain = self.channel.receive_plain()
@@ -278,10 +279,29 @@ class Server:
         if sys.stdin is sys.__stdin__ and sys.stdin is not None:
             self.open_stdin(*self._stdin_encoding)
 
+    def _install_handler(self) -> None:
+        """Take SIGINT, as the interpreter's default handler.
+
+        Code that puts the default handler back, as asyncio.run() does at its end, or that looks whether it is in
+        place, as it does at its start, gets this one.
+        """
+
+        def default_int_handler(signum: int, frame: FrameType | None) -> None:
+            self._on_sigint(signum, frame)
+
+        default_int_handler.__doc__ = plain_handler.__doc__
+        default_int_handler.__module__ = "signal"
+        default_int_handler.__qualname__ = "default_int_handler"
+        for name in ("_signal", "signal"):
+            module = sys.modules.get(name)
+            if module is not None:
+                vars(module)["default_int_handler"] = default_int_handler
+        set_signal(SIGINT, default_int_handler)
+
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         """The bell. What it is about is in the channel; a signal from elsewhere has no message."""
         if os.getpid() != self.pid:
-            default_int_handler(signum, frame)
+            plain_handler(signum, frame)
         if not self.evaluator.inside:
             return
         if self._asking:

@@ -445,7 +445,7 @@ def test_all_descriptors_closed_and_the_call_goes_on(session: ExtSession, watch:
     assert watch.gone([pid_of(session)])
 
 
-def test_all_descriptors_closed_while_idle(session: ExtSession) -> None:
+def test_all_descriptors_closed_while_idle(session: ExtSession, watch: Any) -> None:
     """By a thread that a call has left behind."""
     session.execute(
         "import threading, os\n"
@@ -455,8 +455,7 @@ def test_all_descriptors_closed_while_idle(session: ExtSession) -> None:
     ).wait(5)
     call = session.execute("threading.Timer(0.05, go.set).start()").wait(5)
     assert call.completion.ok
-    session.events()
-    time.sleep(0.15)
+    assert watch.until(lambda: len(os.listdir(f"/proc/{pid_of(session)}/fd")) <= 3)
     start = time.monotonic()
     with pytest.raises(SessionDied):
         session.eval("1")

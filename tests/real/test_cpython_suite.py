@@ -120,14 +120,6 @@ EXPLAINED = {
     "test.test_pdb.test_pdb_issue_20766": "prints the handler of SIGINT, which is the session's own",
 }
 
-#: Modules that show a defect of ours which is not repaired yet: since which version, and what it is.
-DEFECTS = {
-    "test_asyncio.test_runners": (
-        (3, 11),
-        "asyncio.Runner takes SIGINT over from signal.default_int_handler only, and ours is another",
-    ),
-}
-
 # Runs in the interpreter under test. What a test could hang on or is not meant for a shared machine
 # (network, gigabytes) is off, as in a plain `python -m test`.
 RECORDER = """
@@ -277,13 +269,9 @@ def test_same_as_directly(
     python: Interpreter,
     module: str,
     runs: dict[tuple[str, str], tuple[Found, Found]],
-    request: pytest.FixtureRequest,
 ) -> None:
     if (_version(python), module) not in runs:
         pytest.skip(f"{python.path} comes without the test package")
-    since, defect = DEFECTS.get(module, ((99,), ""))
-    if python.version >= since:
-        request.applymarker(pytest.mark.xfail(reason=defect, strict=True))
     direct, session = runs[_version(python), module]
     assert direct
     differences = _differences(direct, session)
