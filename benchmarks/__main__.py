@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         from . import plot
 
         plot.require()
+    os.environ.pop("PYTHONUNBUFFERED", None)  # it makes every print of a plain `python -c` a system call
     facts = environment()
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print("ratio (median of the rounds' ratios), median, middle half of the rounds, kind, name\n")

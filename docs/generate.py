@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "protocol.md"
 sys.path.insert(0, str(ROOT))
 
 from extsession._engine.machine import Order, Phase  # noqa: E402
-from extsession._protocol import frames, messages, values  # noqa: E402
+from extsession._protocol import frames, messages, pickles, values  # noqa: E402
 
 #: purposes of the messages are the comments beside their numbers
 _SOURCE = Path(messages.__file__).read_text("utf-8")
@@ -137,7 +137,7 @@ def barrier() -> str:
 def bounds() -> str:
     rows = [
         ["buffers in a message", str(messages.MAX_BUFFERS)],
-        ["bytes from which a buffer travels beside the value", _size(values.BIG)],
+        ["bytes from which a buffer travels beside the value", _size(pickles.BIG)],
         ["levels in a value", str(values.MAX_DEPTH)],
         ["version of the protocol", str(messages.VERSION)],
     ]
@@ -159,7 +159,8 @@ def generated(page: str) -> str:
     """The page with its parts as the code has them now."""
     for name, make in PARTS.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page, count = pattern.subn(lambda found, text=make(): f"{found[1]}{text}\n{found[2]}", page)
+        text = make().replace("\\", r"\\")
+        page, count = pattern.subn(rf"\g<1>{text}\n\g<2>", page)
         if count != 1:
             raise SystemExit(f"{PAGE.name} has {count} places for {name!r}")
     return page

@@ -26,7 +26,7 @@ class Call:
     stdin: Any = None  # a CallStdin, if the call brings one or asks for input
     input_waiting = False
     done: messages.Done | None = None
-    value: tuple[int, bytes, Any] | None = None  # packed; see values.pack
+    value: tuple[int, bytes, Any] | None = None  # packed; see pickles.pack
     completion: Completion | None = None
     error: BaseException | None = None  # what to raise for it
     state = State.QUEUED

@@ -16,7 +16,7 @@ from .._launch import payload
 from .._launch.base import Launcher, Spec
 from .._launch.interpreter import Interpreter, find
 from .._launch.local import LocalLauncher, require_platform
-from .._protocol import messages, values
+from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
 from ..errors import NotReady, RemoteProtocolError, ValueRefused
@@ -215,7 +215,7 @@ class Core:
 
     def _pack(self, value: Any) -> tuple[bytes, Any]:
         try:
-            kind, head, buffers = values.pack(value, dumps=_cloudpickle)
+            kind, head, buffers = pickles.pack(value, dumps=_cloudpickle)
         except CannotTravel as fault:
             raise refused(fault) from None
         return bytes((kind,)) + head, buffers
@@ -238,7 +238,7 @@ class Core:
         if not kind:
             return None
         try:
-            return values.unpack(kind, head, buffers, True)
+            return pickles.unpack(kind, head, buffers, True)
         except CannotTravel as fault:
             raise refused(fault) from None
         except ProtocolFault as fault:

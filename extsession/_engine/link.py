@@ -26,7 +26,7 @@ import termios
 from typing import Any
 
 from .._launch.base import ExitReport, Process
-from .._protocol import messages, values
+from .._protocol import messages, pickles
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import SessionClosed
@@ -426,7 +426,7 @@ class Link:
                 raise ProtocolFault("shared buffers that are not sealed")
             if not total:
                 return [b"" for _ in sizes]
-            if done.kind == values.BYTES and len(sizes) == 1:
+            if done.kind == pickles.BYTES and len(sizes) == 1:
                 return [_read_file(fd, total)]
             view = memoryview(mmap.mmap(fd, total, access=mmap.ACCESS_COPY))
         finally:

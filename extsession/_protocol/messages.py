@@ -30,7 +30,7 @@ PIPES = 70  # stdout may go on in another pipe, whose reading end comes along: s
 
 SMALL = 64 * 1024
 BULK = 2**32 - 1
-#: buffers in one message; those that `values.pack` sets apart are so large that no more fit (`values.BIG`)
+#: buffers in one message; those that `pickles.pack` sets apart are so large that no more fit (`pickles.BIG`)
 MAX_BUFFERS = 2**16
 #: most bytes a body may have, by type: what the worker accepts, and what the controller does
 TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16}
@@ -202,7 +202,7 @@ def unpack_plain_done(frame: bytes, call: int) -> Done | None:
 
 
 class Done:
-    """DONE: outcome, the value (see `values.pack`), what it cost, and `extra`, a dict of safe values."""
+    """DONE: outcome, the value (see `pickles.pack`), what it cost, and `extra`, a dict of safe values."""
 
     kind = 0
     head = b""

@@ -1,6 +1,6 @@
-"""Values on the wire: a codec that is safe to decode, and pickle 5 between trusted sides.
+"""Values on the wire: a codec that is safe to decode.
 
-The safe codec has few rules, because what it reads may come from a hostile session. A leaf is a
+It has few rules, because what it reads may come from a hostile session. A leaf is a
 tag and its bytes; all else is a tag, a count, and that many values. Both ways run on a stack of
 their own: the depth is bounded, and it costs nothing of the caller's recursion limit. There are
 no references, so a decoded value is never larger than some hundred times its bytes. `encode`
@@ -13,25 +13,21 @@ equal hash, which would make it quadratic, are refused.
 from __future__ import annotations
 
 import marshal  # built in, and in every interpreter already: floats without importing struct
-import sys
 
 from .faults import BadValue, CannotTravel
+from .late_types import LATE_CLOSE, check, late_type, small_ints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, Sequence, Union
 
+    from .late_types import Open
+
     Buffer = Union[bytes, bytearray, memoryview]
 
-NONE, SAFE, PICKLE, BYTES, BYTEARRAY = range(5)
-
 LIMIT = 1 << 30  # bytes of one encoded value
-BIG = 1 << 16  # bytes from which a buffer travels beside the pickle, not in it
 MAX_DEPTH = 200
 MAX_ITEMS = 10000000  # shared parts are written each time: [x, x] fifty times over is 2 ** 50
-_MAX_BITS = 1 << 15  # of the ints that their constructor divides: Fraction, range
-_MAX_DIGITS = 1 << 16  # of a Decimal
-_MAX_EXPONENT = 10000000  # of a Decimal: int() or a sum of one writes out all its zeros
 _MAX_KEY_BITS = 1 << 10  # of an int among keys of equal hash
 _FEW = 64  # keys up to which equal hashes do no harm
 
@@ -127,14 +123,6 @@ _LEAVES: dict[type, Callable[[Any], bytes]] = {
 # another thread cannot change their number; one of _CLOSE makes a value of parts of any type.
 
 
-def _check(parts: Sequence[object], *types: type) -> None:
-    if len(parts) != len(types):
-        raise BadValue("%d parts where %d are due" % (len(parts), len(types)))
-    for part, cls in zip(parts, types):
-        if cls is not object and type(part) is not cls:
-            raise BadValue("a part is of type %s, not %s" % (type(part).__name__, cls.__name__))
-
-
 def _hostile(keys: Sequence[Any]) -> bool:
     """Whether so many keys have equal hashes that a table of them is slow on purpose."""
     clashes = len(keys) - len(set(map(hash, keys)))
@@ -173,29 +161,23 @@ def _close_dict(items: list[Any]) -> dict[Any, Any]:
     return result
 
 
-def _small_ints(*parts: int) -> None:
-    for part in parts:
-        if part.bit_length() > _MAX_BITS:  # whoever makes one divides them, in quadratic time
-            raise ValueError("it has an int of more than %d bits" % _MAX_BITS)
-
-
 def _open_range(value: range) -> tuple[int, ...]:
-    _small_ints(value.start, value.stop, value.step)
+    small_ints(value.start, value.stop, value.step)
     return (value.start, value.stop, value.step)
 
 
 def _close_range(items: list[Any]) -> range:
-    _check(items, int, int, int)
-    _small_ints(*items)
+    check(items, int, int, int)
+    small_ints(*items)
     return range(*items)
 
 
 def _close_slice(items: list[Any]) -> slice:
-    _check(items, object, object, object)
+    check(items, object, object, object)
     return slice(*items)
 
 
-_OPEN: dict[type, tuple[bytes, Callable[[Any], Sequence[Any]]]] = {
+_OPEN: dict[type, Open] = {
     list: (b"[", tuple),
     tuple: (b"(", tuple),
     set: (b"#", tuple),
@@ -212,131 +194,8 @@ _CLOSE: dict[int, Callable[[list[Any]], Any]] = {
     _DICT: _close_dict,
     ord("r"): _close_range,
     ord(":"): _close_slice,
+    **LATE_CLOSE,
 }
-
-
-# Types of modules that may not be loaded: a tag, the name, what opens a value, what closes parts.
-# A value is written as the parts that its constructor takes.
-
-
-def _from_fields(cls: Any, parts: list[Any]) -> Any:
-    """A time or datetime of its ints, fold and tzinfo."""
-    _check(parts, *([int] * (len(parts) - 1)), object)
-    return cls(*parts[:-2], parts[-1], fold=parts[-2])
-
-
-def _from_ints(cls: Any, parts: list[Any]) -> Any:
-    _check(parts, *[int] * len(parts))  # a date also takes the bytes of a pickle
-    return cls(*parts)
-
-
-def _from_text(cls: Any, parts: list[Any]) -> Any:
-    _check(parts, str)
-    return cls(parts[0])
-
-
-def _from_timezone(cls: Any, parts: list[Any]) -> Any:
-    _check(parts, object, *([str] * (len(parts) - 1)))
-    return cls(*parts)
-
-
-def _from_uuid(cls: Any, parts: list[Any]) -> Any:
-    _check(parts, bytes)
-    return cls(bytes=parts[0])
-
-
-def _open_fraction(value: Any) -> tuple[int, int]:
-    _small_ints(value.numerator, value.denominator)
-    return (value.numerator, value.denominator)
-
-
-def _from_fraction(cls: Any, parts: list[Any]) -> Any:
-    _check(parts, int, int)
-    _small_ints(*parts)
-    result = cls(*parts)
-    if result.denominator != parts[1]:
-        raise BadValue("a fraction that is not in lowest terms")
-    return result
-
-
-def _open_decimal(value: Any) -> tuple[str]:
-    """The text, of no context: str() of a Decimal asks the current one."""
-    sign, digits, exponent = value.as_tuple()
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError("it has over %d digits" % _MAX_DIGITS)
-    text = "".join(map(str, digits))
-    if exponent == "F":
-        text = "Infinity"
-    elif exponent in ("n", "N"):
-        text = ("NaN" if exponent == "n" else "sNaN") + text
-    elif abs(exponent) > _MAX_EXPONENT:
-        raise ValueError("its exponent is over %d" % _MAX_EXPONENT)
-    else:
-        text += "E%d" % exponent
-    return ("-" + text if sign else text,)
-
-
-def _from_decimal(cls: Any, parts: list[Any]) -> Any:
-    _check(parts, str)
-    if len(parts[0]) > _MAX_DIGITS + 20:
-        raise BadValue("a Decimal of over %d digits" % _MAX_DIGITS)
-    result = cls(parts[0])
-    if _open_decimal(result) != (parts[0],):
-        raise BadValue("a Decimal that is not written as one")
-    return result
-
-
-def _open_date(value: Any) -> tuple[Any, ...]:
-    return (value.year, value.month, value.day)
-
-
-def _open_time(value: Any) -> tuple[Any, ...]:
-    return (value.hour, value.minute, value.second, value.microsecond, value.fold, value.tzinfo)
-
-
-def _open_timedelta(value: Any) -> tuple[Any, ...]:
-    return (value.days, value.seconds, value.microseconds)
-
-
-def _open_path(value: Any) -> tuple[str]:
-    return (str(value),)
-
-
-_LATE: dict[str, tuple[bytes, str, Callable[[Any], Sequence[Any]], Callable[[Any, list[Any]], Any]]] = {
-    "date": (b"d", "datetime", _open_date, _from_ints),
-    "time": (b"t", "datetime", _open_time, _from_fields),
-    "datetime": (b"D", "datetime", lambda value: _open_date(value) + _open_time(value), _from_fields),
-    "timedelta": (b"l", "datetime", _open_timedelta, _from_ints),
-    "timezone": (b"z", "datetime", lambda value: value.__getinitargs__(), _from_timezone),
-    "Decimal": (b"m", "decimal", _open_decimal, _from_decimal),
-    "Fraction": (b"f", "fractions", _open_fraction, _from_fraction),
-    "UUID": (b"u", "uuid", lambda value: (value.bytes,), _from_uuid),
-    "PurePosixPath": (b"p", "pathlib", _open_path, _from_text),
-    "PosixPath": (b"P", "pathlib", _open_path, _from_text),
-    "PureWindowsPath": (b"w", "pathlib", _open_path, _from_text),
-}
-
-
-def _late_type(cls: type) -> tuple[bytes, Callable[[Any], Sequence[Any]]] | None:
-    """The entry of `cls`, put into _OPEN, if it is one of _LATE. Imports nothing."""
-    name = _TYPE_FIELDS["__name__"].__get__(cls)
-    entry = _LATE.get(name)
-    if entry is None:
-        return None
-    try:
-        if getattr(sys.modules.get(entry[1]), name, None) is not cls:
-            return None
-    except Exception:  # something lazy in the place of the module
-        return None
-    _OPEN[cls] = entry[0], entry[2]
-    return _OPEN[cls]
-
-
-def _closer(name: str, module: str, build: Callable[[Any, list[Any]], Any]) -> Callable[[list[Any]], Any]:
-    return lambda parts: build(getattr(__import__(module), name), parts)
-
-
-_CLOSE.update((entry[0][0], _closer(name, entry[1], entry[3])) for name, entry in _LATE.items())
 
 
 def encode(value: object, *, depth: int = MAX_DEPTH) -> bytes:
@@ -395,9 +254,12 @@ def _put_all(value: object, bound: int) -> bytes:
 
 def _opened(item: object, hashed: bool) -> tuple[bytes, Sequence[Any]]:
     cls = type(item)
-    entry = _OPEN.get(cls) or _late_type(cls)
+    entry = _OPEN.get(cls)
     if entry is None:
-        _refuse(item, "only basic types can be sent here, and no subclasses of them")
+        entry = late_type(cls)
+        if entry is None:
+            _refuse(item, "only basic types can be sent here, and no subclasses of them")
+        _OPEN[cls] = entry
     if hashed and cls is slice:
         _refuse(item, "a slice as a key is not known to every Python")
     try:
@@ -511,115 +373,3 @@ _TAKE: dict[int, Callable[[Buffer], Any]] = {
     ord("b"): bytes,
     ord("a"): bytearray,
 }
-
-
-# Between trusted sides.
-
-_SHORT = (bool, int, float, str)
-
-
-def pack(
-    value: object, safe_only: bool = False, dumps: Callable[..., bytes] | None = None
-) -> tuple[int, bytes, list[Any]]:
-    """(kind, head, buffers) of `value`; the buffers are its own memory, not copies.
-
-    safe_only: use the safe codec alone. dumps: what to try where plain pickle fails; it takes
-    `protocol` and `buffer_callback`. Raises CannotTravel.
-    """
-    cls = type(value)
-    if value is None:
-        return NONE, b"", []
-    if safe_only:
-        return SAFE, encode(value), []
-    if cls is bytes or cls is bytearray:
-        if len(value) >= BIG:  # type: ignore[arg-type]
-            return (BYTES if cls is bytes else BYTEARRAY), b"", [value]
-        if cls is bytes:
-            return SAFE, encode(value), []
-    elif cls in _SHORT:
-        try:
-            return SAFE, encode(value), []
-        except CannotTravel:
-            pass  # over a bound that pickle does not have
-    return _pickled(value, dumps)
-
-
-def _pickled(value: object, dumps: Callable[..., bytes] | None) -> tuple[int, bytes, list[Any]]:
-    import pickle
-
-    buffers: list[memoryview] = []
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if raw.nbytes < BIG:
-            return True
-        buffers.append(raw)
-        return False
-
-    try:
-        return PICKLE, pickle.dumps(value, protocol=5, buffer_callback=keep_inside), buffers
-    except Exception as error:  # anything: a `__reduce__` of the user's ran
-        failure = error
-    if dumps is not None:
-        buffers.clear()
-        try:
-            return PICKLE, dumps(value, protocol=5, buffer_callback=keep_inside), buffers
-        except Exception as error:
-            failure = error
-    why = text_of(failure)
-    raise CannotTravel(_culprit(why) or type_name(type(value)), why or type(failure).__name__) from failure
-
-
-def _culprit(why: str) -> str:
-    """The type that a message of pickle's blames, or ''."""
-    for start, end in (("cannot pickle '", "'"), ("an't pickle <class '", "'"), (" local object '", "'")):
-        _, found, rest = why.partition(start)
-        if found and end in rest:
-            return rest.partition(end)[0]
-    return "function" if "an't pickle <function " in why else ""
-
-
-def unpack(kind: int, head: Buffer, buffers: Sequence[Any], trusted: bool) -> Any:
-    """What `pack` was given. The value may keep `buffers` as its memory: they must be its alone.
-
-    Raises BadValue for what is not a value, and for a pickle unless `trusted`; CannotTravel for
-    a pickle that cannot be read on this side.
-    """
-    if kind == PICKLE:
-        if not trusted:
-            raise BadValue("a pickle from a side that is not trusted")
-        return _unpickled(head, buffers)
-    if kind in (BYTES, BYTEARRAY):
-        if len(head) or len(buffers) != 1:
-            raise BadValue("bytes take one buffer and no head")
-        cls = bytes if kind == BYTES else bytearray
-        return buffers[0] if type(buffers[0]) is cls else cls(buffers[0])
-    if buffers:
-        raise BadValue("buffers with a value that takes none")
-    if kind == SAFE:
-        return decode(head)
-    if kind != NONE or len(head):
-        raise BadValue("not a kind of value: %r" % (kind,))
-    return None
-
-
-def _unpickled(head: Buffer, buffers: Sequence[Any]) -> Any:
-    import pickle
-
-    try:
-        return pickle.loads(head, buffers=buffers)
-    except Exception as error:
-        why = text_of(error)
-        name = "<pickled>"
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            name, why = error.name, "it cannot be found on this side (%s)" % why
-        elif isinstance(error, AttributeError) and why.startswith("Can't get attribute '"):
-            pieces = why.split("'")  # Can't get attribute 'Foo' on <module '__main__' ...>
-            if len(pieces) > 4:
-                name, why = pieces[4] + "." + pieces[2], "it cannot be found on this side"
-        else:
-            why = "%s: %s" % (type_name(type(error)), why)
-        raise CannotTravel(name, why) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 
-from .._protocol import messages, values
+from .._protocol import messages, pickles, values
 from .._protocol.faults import BadMessage
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def answer(evaluator: Evaluator, run: messages.Run) -> Any:
 def _value(run: messages.Run) -> Any:
     kind = run.data[0]
     # what the controller sends is trusted: it is what runs code here in the first place
-    return values.unpack(kind, run.data[1:], run.buffers, True)
+    return pickles.unpack(kind, run.data[1:], run.buffers, True)
 
 
 def _is_module_name(name: str) -> bool:

@@ -127,9 +127,9 @@ class Server:
         """Put a value into the reply. Pickling it runs code of the user's classes."""
         if value is None:
             return
-        from .._protocol import values
+        from .._protocol import pickles
 
-        kind, head, buffers = values.pack(value, bool(run.flags & messages.SAFE_ONLY))
+        kind, head, buffers = pickles.pack(value, bool(run.flags & messages.SAFE_ONLY))
         done.kind = kind
         done.head = head
         done.buffers = buffers

@@ -17,7 +17,7 @@ from extsession._engine.machine import INPUT_GRACE, Order, Phase, SessionMachine
 from extsession._engine.stdin import CallStdin
 from extsession._launch.base import ExitReport
 from extsession._protocol import messages
-from extsession._protocol.frames import FrameDecoder, pack_frame
+from extsession._protocol.frames import FrameDecoder
 from extsession._protocol.messages import STDERR, STDOUT, Done, Run
 from extsession._protocol.records import ErrorInfo
 from extsession._protocol.values import encode

@@ -150,7 +150,7 @@ def test_killed_between_output_and_done(session: ExtSession) -> None:
 @pytest.mark.parametrize("size", [1, 8, 9, 10, 40, 300_000])
 def test_killed_in_the_middle_of_a_frame(session: ExtSession, size: int) -> None:
     """A Done that says all is well, of which a part arrives: it is not believed."""
-    session.execute(CHANNEL).wait()
+    session.execute(CHANNEL).wait(5)
     done = "b'\\0' * 36" if size < 1000 else "b'\\0' * 36 + bytes(400_000)"
     call = session.execute(
         "print('before')\n"
@@ -487,10 +487,13 @@ GARBAGE = [
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_on_the_channel(session: ExtSession, garbage: bytes, watch: Any) -> None:
     with ExtSession() as other:
-        other.execute("y = 5").wait()
-        session.execute(CHANNEL).wait()
-        call = session.execute(f"print('before'); os.write(channel(), {garbage!r})\nimport time\nwhile True: time.sleep(1)")
+        other.execute("y = 5").wait(5)
+        session.execute(CHANNEL).wait(5)
+        call = session.execute(
+            f"input(); print('before'); os.write(channel(), {garbage!r})\nimport time\nwhile True: time.sleep(1)", stdin=PIPE
+        )
         waiting = session.execute("2")
+        session.writeline("go")
         call.wait(5)
         assert call.outcome is Outcome.LOST
         assert isinstance(call.error, RemoteProtocolError), call.error
@@ -509,7 +512,7 @@ def test_a_promise_of_four_gigabytes(session: ExtSession) -> None:
     """A header that announces a body as large as may be, and then the end: no memory is taken for it."""
     import resource
 
-    session.execute(CHANNEL).wait()
+    session.execute(CHANNEL).wait(5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     call = session.execute("os.write(channel(), b'\\xff\\xff\\xff\\xff\\x42\\2\\0\\0\\0' + bytes(1000)); die()").wait(5)
     assert call.outcome is Outcome.LOST
@@ -542,7 +545,7 @@ def send(kind, call, body, fds):
 def test_descriptors_of_a_wrong_kind(session: ExtSession, code: str, watch: Any) -> None:
     """They are refused, and closed."""
     before = len(os.listdir("/proc/self/fd"))
-    session.execute(SEND_FDS).wait()
+    session.execute(SEND_FDS).wait(5)
     call = session.execute(code + "\nimport time\nwhile True: time.sleep(1)").wait(5)
     assert isinstance(call.error, RemoteProtocolError), call.error
     assert not session.is_alive

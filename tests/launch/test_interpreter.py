@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from extsession._launch import interpreter
+from extsession._launch import interpreter, places
 from extsession._launch.interpreter import Interpreter, candidates, find, probe
 from extsession.errors import InterpreterError, LaunchError
 
@@ -38,7 +38,7 @@ def script(tmp_path: Path) -> Script:
 @pytest.fixture
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget for one test what was found before."""
-    monkeypatch.setattr(interpreter, "_probed", {})
+    monkeypatch.setattr("extsession._launch.probe._probed", {})
     monkeypatch.setattr(interpreter, "_looked_up", {})
 
 
@@ -48,7 +48,7 @@ def only_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nothing_known: No
     folder = tmp_path / "path"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(interpreter, "_usual_places", lambda version=(): iter(()))
+    monkeypatch.setattr(interpreter, "usual_places", lambda version=(): iter(()))
     return folder
 
 
@@ -171,7 +171,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", ["2.7", "3.6", "3.7"])
 def test_a_real_old_interpreter_is_too_old(number: str) -> None:
-    found = [path for path in interpreter._usual_places(tuple(map(int, number.split(".")))) if number in path]
+    found = [path for path in places.usual_places(tuple(map(int, number.split(".")))) if number in path]
     if not found:
         pytest.skip(f"no Python {number} on this machine")
     error = _refused(found[0])
@@ -430,7 +430,7 @@ def test_the_newest_patch_wins_in_the_usual_places(
         return str(script(body, name=f"python-{version}"))
 
     places = [fake("3.77.9"), fake("3.77.10"), fake("3.78.11"), str(script("exit 1")), fake("3.77.2")]
-    monkeypatch.setattr(interpreter, "_usual_places", lambda version=(): iter(places))
+    monkeypatch.setattr(interpreter, "usual_places", lambda version=(): iter(places))
     assert find("3.77").version == (3, 77, 10)
     assert find("3.77.2").path == places[-1]
 
@@ -461,8 +461,8 @@ def test_the_usual_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place
     path = tmp_path / place
     path.parent.mkdir(parents=True)
     path.touch(0o755)
-    assert str(path) in list(interpreter._usual_places())
-    assert str(path) in list(interpreter._usual_places((3, 77)))
+    assert str(path) in list(places.usual_places())
+    assert str(path) in list(places.usual_places((3, 77)))
 
 
 # -- what is kept

@@ -13,13 +13,14 @@ from extsession._protocol import messages
 from extsession._protocol.faults import BadMessage, ProtocolFault
 from extsession._protocol.frames import FrameDecoder, pack_header
 from extsession._protocol.messages import Done, Run
+from extsession._protocol.pickles import BIG, BYTES, unpack
 from extsession._protocol.records import ErrorInfo
-from extsession._protocol.values import BIG, BYTES, encode, unpack
+from extsession._protocol.values import encode
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 texts = st.text(st.characters(), max_size=40)  # lone surrogates too
-# with a size of 0 a table ends early; honest buffers are large (values.BIG), see below
+# with a size of 0 a table ends early; honest buffers are large (pickles.BIG), see below
 buffers = st.lists(st.binary(min_size=1, max_size=60), max_size=5)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=20),
@@ -87,7 +88,7 @@ def test_done_round_trip(done: Done) -> None:
 @given(st.lists(st.builds(lambda n: n, st.integers(0, 3 * BIG)), min_size=1, max_size=6), st.integers(0, 2**32))
 @QUICK
 def test_buffers_are_cut_where_they_were_joined(sizes: list[int], seed: int) -> None:
-    """Sizes as `values.pack` makes them are not 0; one that is can only be an empty one too many at the end."""
+    """Sizes as `pickles.pack` makes them are not 0; one that is can only be an empty one too many at the end."""
     sent = [random.Random(seed + size).randbytes(size) for size in sizes]
     got = Run.decode(joined(Run(messages.SET, buffers=sent).encode())).buffers
     assert [bytes(piece) for piece in got] == sent or not sizes[-1] or not sizes[0]

@@ -96,7 +96,7 @@ def _facts():
         "argv": sys.argv, "path": sys.path, "flags": str(sys.flags), "executable": sys.executable,
         "prefix": [sys.prefix, sys.base_prefix, sys.exec_prefix], "warnoptions": sys.warnoptions,
         "xoptions": sys._xoptions, "recursion": sys.getrecursionlimit(), "switch": sys.getswitchinterval(),
-        "hooks": [str(sys.meta_path), str(sys.path_hooks), sys.excepthook is sys.__excepthook__,
+        "hooks": [[type(each).__name__ for each in sys.meta_path], len(sys.path_hooks), sys.excepthook is sys.__excepthook__,
                   sys.displayhook is sys.__displayhook__, sys.gettrace(), sys.getprofile(),
                   getattr(sys, "ps1", None), getattr(sys, "last_type", None)],
         "encodings": [sys.getdefaultencoding(), sys.getfilesystemencoding(), locale.getpreferredencoding(False)],
