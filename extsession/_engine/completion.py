@@ -53,7 +53,9 @@ class Completion(NamedTuple):
     def __str__(self) -> str:
         text = f"call {self.call} {self.outcome.value}"
         if self.error is not None:
-            text += f": {self.error.type_name}: {self.error.message}"
+            text += f": {self.error.type_name}"
+            if self.error.message:
+                text += f": {self.error.message}"
         elif self.signal is not None:
             text += f": the session was ended by {self.signal}"
         elif self.exit_code is not None:

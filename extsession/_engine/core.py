@@ -73,13 +73,17 @@ def check_limit(limit: Any) -> int | None:
 
 
 class Core:
-    """One session: options, the process it has now, and the requests it can be sent."""
+    """One process of a session: its options, and the requests it can be sent. A restart makes another."""
 
-    def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
+    def __init__(
+        self, options: Options, launcher: Launcher | None = None, interpreter: Interpreter | None = None
+    ) -> None:
         require_platform()
         self.options = options
         timeout = _probe_time(options.start_timeout)
-        self.interpreter: Interpreter = find(options.python, sources=_sources(), timeout=timeout)
+        if interpreter is None:
+            interpreter = find(options.python, sources=_sources(), timeout=timeout)
+        self.interpreter: Interpreter = interpreter
         self.launcher: Launcher = LocalLauncher() if launcher is None else launcher
         self.owner = os.getpid()
         self._want = _WANTS[options.display]
@@ -400,8 +404,9 @@ def _cloudpickle(value: Any, protocol: int = 5, buffer_callback: Any = None) -> 
 
 
 def prompt_of(call: Call, encoding: str) -> str:
-    """What the code printed before it asked for input: the last line, which has no end."""
-    tail = call.output.joined("stdout")[-4096:]
+    """What the code printed before it asked for input: the last line, which has no end. getpass asks on stderr."""
+    events = call.output.events
+    tail = call.output.joined(events[-1].stream)[-4096:] if events else b""
     return tail[tail.rfind(b"\n") + 1 :].decode(encoding, "replace")
 
 

@@ -278,6 +278,9 @@ class Link:
     def _take_frames(self, frames: list[tuple[int, int, Any]], now: float) -> None:
         machine = self.machine
         for kind, call, body in frames:
+            if kind == messages.INPUT:  # the prompt was written before
+                for pipe in self._of(_Role.CURRENT):
+                    self._drain(pipe, now)
             machine.on_frame(kind, call, body, now)
             if kind == messages.PIPES and machine.flooding is not None:
                 try:

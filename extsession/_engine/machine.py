@@ -96,6 +96,7 @@ class SessionMachine:
         self.current: Call | None = None
         self.draining: messages.Done | None = None
         self.exit_output = Output(0, None)
+        self.closed = False  # by its user, who is told so if he goes on using it
         self.attended = False  # somebody waits for a result right now
         self.bytes_in = 0
         self.flooding: float | None = None  # the worker collects text; when to ask for it
@@ -161,6 +162,8 @@ class SessionMachine:
         return True
 
     def require_alive(self) -> None:
+        if self.closed:
+            raise SessionClosed("the session was closed")
         if self.error is not None:
             raise self.error
         if self.phase in (Phase.DEAD, Phase.EXITING):

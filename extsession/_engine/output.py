@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -65,13 +66,22 @@ class Output:
                     return None
         self._size += len(data)
         chunk = OutputChunk(STREAM_NAMES[stream], data, self._call, late)
-        if self.sink is not None:
-            self.sink(chunk)
+        if self.sink is not None and self._gave(chunk):
             return chunk
         self.events.append(chunk)
         if self._joined:
             self._joined.clear()
         return chunk
+
+    def _gave(self, chunk: OutputChunk) -> bool:
+        """Give a chunk to the sink. One that raises is not asked again: the output is kept from there on."""
+        try:
+            self.sink(chunk)
+        except Exception as error:
+            self.sink = None
+            sys.excepthook(type(error), error, error.__traceback__)
+            return False
+        return True
 
     def close(self) -> None:
         """The call is over: what comes now is late."""

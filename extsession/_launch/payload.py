@@ -28,6 +28,7 @@ _EAGER = frozenset(
         "_worker.boot",
         "_worker.burst",
         "_worker.channel",
+        "_worker.descriptors",
         "_worker.evaluate",
         "_worker.serve",
         "_worker.stdin",

@@ -7,6 +7,7 @@ that wait for the same session sleep on `_changed`, and let deadlines fire that 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -161,6 +162,8 @@ class Driver:
         try:
             if callback is not None:
                 line = callback(prompt_of(call, self.core.encoding), call.stdin.password)
+        except Exception as error:  # the code gets the end of the file; the one who waits is not to blame
+            sys.excepthook(type(error), error, error.__traceback__)
         finally:
             with self.lock:
                 data = b"" if line is None else line.rstrip("\n").encode(self.core.encoding, "replace") + b"\n"

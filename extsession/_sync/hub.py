@@ -83,21 +83,27 @@ class Hub:
     def _run(self) -> None:
         idle = 0
         while True:
-            timeout = self._until(idle > _PATIENCE)
-            self._asleep = timeout is None or timeout > _TICK  # who notices something has to ring
-            if self._asleep and self._noticed:  # noticed between the look and the sleep
-                timeout = _TICK
-            events = self._select(timeout)
-            self._asleep = False
-            for driver in events:
-                self._attend(driver)
-            if self._noticed:
-                idle = 0
-                self._look()
-            else:
-                idle += 1
-            for driver in self._due():
-                self._attend(driver)
+            try:
+                idle = 0 if self._turn(idle) else idle + 1
+            except Exception as error:  # one session's trouble is not that of all others
+                _show(error)
+
+    def _turn(self, idle: int) -> bool:
+        """One look at everything; whether anything was noticed."""
+        timeout = self._until(idle > _PATIENCE)
+        self._asleep = timeout is None or timeout > _TICK  # who notices something has to ring
+        if self._asleep and self._noticed:  # noticed between the look and the sleep
+            timeout = _TICK
+        events = self._select(timeout)
+        self._asleep = False
+        for driver in events:
+            self._attend(driver)
+        noticed = bool(self._noticed)
+        if noticed:
+            self._look()
+        for driver in self._due():
+            self._attend(driver)
+        return noticed
 
     def _select(self, timeout: float | None) -> list[Driver]:
         found = []
@@ -175,11 +181,15 @@ class Hub:
         try:
             driver.step()
         except Exception as error:
-            threading.excepthook(
-                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
-            )
+            _show(error)
         if not driver.core.needs_attention():
             self.leave(driver)
+
+
+def _show(error: Exception) -> None:
+    threading.excepthook(
+        threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+    )
 
 
 os.register_at_fork(after_in_child=Hub.forget)

@@ -269,11 +269,14 @@ class ExtSession:
 
     def close(self) -> None:
         """End the session now, with all that it started. Does nothing the second time."""
+        self._core.machine.closed = True
         self.kill()
 
     def restart(self) -> None:
         """End this session and start a fresh one with the same options in its place."""
         self.close()
+        old = self._core
+        self._core = Core(old.options, old.launcher, old.interpreter)
         self._launch()
         self._wait_for_start()
 

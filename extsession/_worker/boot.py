@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "_extsession"
-#: where the channel goes, out of the way of the user's descriptors
-_HIGH = 240
 
 
 class Loader:
@@ -80,7 +78,7 @@ def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     os.setsid()
     os.close(leash)
     os.close(child)
-    status = _session(codes, config, take, _to_high(channel), parent)
+    status = _session(codes, config, take, channel, parent)
     sys.exit(status)
 
 
@@ -88,11 +86,13 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
     before = set(sys.modules)
     loader = Loader(codes)
     load = loader.load
+    to_high = load("_worker.descriptors").to_high
+    fd = to_high(fd)
     messages = load("_protocol.messages")
     channel = load("_worker.channel").Channel(fd)
     router = load("_worker.streams").Router(channel, config["token"])
     for stream in (1, 2):
-        router.pipes[stream] = _to_high(os.dup(stream))
+        router.pipes[stream] = to_high(os.dup(stream))
     main = sys.modules["__main__"]
     for name in list(vars(main)):
         if not name.startswith("__"):
@@ -128,22 +128,6 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
     codes.update(take(fd))  # the rest of our modules
     status: int = server.run()
     return status
-
-
-def _to_high(fd: int) -> int:
-    """Move a descriptor out of the way, not inheritable."""
-    for high in range(_HIGH, _HIGH - 64, -1):
-        try:
-            os.fstat(high)
-        except OSError:
-            try:
-                os.dup2(fd, high, False)
-            except OSError:  # over the limit of open files: it stays where it is
-                break
-            os.close(fd)
-            return high
-    os.set_inheritable(fd, False)
-    return fd
 
 
 def _let_go(stream: Any) -> None:

@@ -21,6 +21,7 @@ import time
 from _thread import get_ident
 
 from .._protocol import messages
+from .descriptors import to_high
 from .streams import Router, count_threads, same_file
 from .trace import is_ours
 
@@ -112,6 +113,7 @@ class Burst:
 
         try:
             watched, writing = os.pipe()
+            watched = to_high(watched)
         except OSError:
             return
         try:

@@ -8,6 +8,7 @@ from sys import byteorder
 
 from .._protocol.frames import FrameDecoder, pack_header
 from .._protocol.messages import TO_WORKER, Run, unpack_plain_run
+from .descriptors import to_high
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Channel:
         import _socket
 
         if self._socket is None:
-            self._socket = _socket.socket(fileno=os.dup(self.fd))
+            self._socket = _socket.socket(fileno=to_high(os.dup(self.fd)))
         packed = b"".join([fd.to_bytes(4, byteorder) for fd in fds])
         count = self._socket.sendmsg(rest[:1], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
         rest[0] = rest[0][count:]
