@@ -93,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             json.dump({"environment": facts, "quick": options.quick, "rows": rows_done}, file, indent=1)
             file.write("\n")
     if options.plot:
-        plot.draw([bench.as_json() for bench in done], options.plot, facts)
+        about = {**facts, "sizes": "quick"} if options.quick else facts
+        plot.draw([bench.as_json() for bench in done], options.plot, about)
     return 1 if failed else 0
 
 

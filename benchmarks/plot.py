@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .harness import LIMIT, OURS, UNITS
+from .harness import LIMIT, OURS, UNITS, show
 
 _COLOURS = {OURS: "#c1440e", LIMIT: "#8a8f98"}
 _PEER = "#3b6ea5"
@@ -35,7 +35,8 @@ def draw(rows: list[dict[str, Any]], path: str, facts: dict[str, Any]) -> None:
         amounts = [1 / bar["median"] if unit == "/s" else bar["median"] / UNITS[unit] for bar in bars]
         names = [bar["name"] for bar in bars]
         drawn = axis.barh(names, amounts, color=[_COLOURS.get(bar["kind"], _PEER) for bar in bars])
-        axis.bar_label(drawn, fmt="%.3g", padding=3, fontsize=7)
+        labels = [show(bar["median"], unit) for bar in bars]
+        axis.bar_label(drawn, labels, padding=3, fontsize=7)
         axis.set_xscale("log")
         axis.set_xlim(min(amounts) / 2, max(amounts) * 2)
         axis.set_title(f"{row['title']} ({unit or 'count'})", loc="left", fontsize=9)

@@ -3,9 +3,11 @@
     length  u32   bytes of the body
     type    u8    a message type of `messages`
     call    u32   the call it is about; 0: none
+    check   u32   a mix of the three: bytes that are no header are not taken for one
 
 All little endian. A receiver allows only the types that the other side may send and bounds each
-body before it keeps one byte of it.
+body before it keeps one byte of it. The check is against accidents (the session's code writes to a descriptor
+that it did not open), not against forgery: code in the session could read this module.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     Body = Union[bytes, bytearray]
 
-HEADER_SIZE = 9
+HEADER_SIZE = 13
 MAX_CALL = 2**32 - 1
 #: bodies above this are collected in place instead of being put together from pieces
 LARGE = 256 * 1024
@@ -28,6 +30,11 @@ _FIRST_ROOM = 16 * 2**20
 _from_bytes = int.from_bytes
 
 
+_FIELDS = 2**72 - 1
+_MIX = 0x9E3779B97F4A7C15F39D  # odd, and its bits are as good as random: 2**80 divided by the golden ratio
+_SALT = 0x65787453  # a header of zeros is none
+
+
 def pack_frame(kind: int, call: int, body: bytes = b"") -> bytes:
     """One whole frame."""
     return pack_header(kind, call, len(body)) + body
@@ -35,22 +42,30 @@ def pack_frame(kind: int, call: int, body: bytes = b"") -> bytes:
 
 def pack_header(kind: int, call: int, length: int) -> bytes:
     """The header of a frame whose body of `length` bytes is sent separately; OverflowError: it does not fit."""
-    if length >> 32 or kind >> 8:
+    if length >> 32 or kind >> 8 or call >> 32:
         raise OverflowError("a frame of type %d with %d bytes does not fit its header" % (kind, length))
-    return (length | kind << 32 | call << 40).to_bytes(HEADER_SIZE, "little")
+    return header_number(length | kind << 32 | call << 40).to_bytes(HEADER_SIZE, "little")
+
+
+def header_number(fields: int) -> int:
+    """A header as one number: length, type and call, as they stand in it, and their check behind them."""
+    return fields | (((fields * _MIX) >> 56 ^ _SALT) & 0xFFFFFFFF) << 72
 
 
 def unpack_header(data: bytes, bounds: Mapping[int, int]) -> tuple[int, int, int]:
-    """(type, call, length) of a header; BadFrame for a type not in `bounds` or a body over its bound."""
+    """(type, call, length) of a header; BadFrame for no header, a type not in `bounds`, a body over its bound."""
     number = _from_bytes(data, "little")
-    length = number & 0xFFFFFFFF
-    kind = number >> 32 & 0xFF
+    fields = number & _FIELDS
+    if number != header_number(fields):
+        raise BadFrame("what arrived is no frame: %s" % data.hex())
+    length = fields & 0xFFFFFFFF
+    kind = fields >> 32 & 0xFF
     bound = bounds.get(kind)
     if bound is None:
         raise BadFrame("frame of the unknown type %d" % kind)
     if length > bound:
         raise BadFrame("frame of type %d with %d bytes; at most %d are allowed" % (kind, length, bound))
-    return kind, number >> 40, length
+    return kind, fields >> 40, length
 
 
 class FrameDecoder:

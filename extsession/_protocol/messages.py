@@ -7,7 +7,7 @@ layout; what is rare or open-ended travels as a dict of safe values (see `values
 from __future__ import annotations
 
 from .faults import BadMessage, BadValue
-from .frames import HEADER_SIZE
+from .frames import HEADER_SIZE, header_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ _RUN_SIZE = 10  # action u8, flags u8, bytes of source u32, of data u32
 _DONE_SIZE = 36  # outcome, kind, flags, 0: u8; wall, cpu in ns, peak memory: u64; bytes of head, of extra: u32
 _U32 = 0xFFFFFFFF
 PLAIN_DONE_SIZE = HEADER_SIZE + _DONE_SIZE
-_PLAIN_MASK = 2 ** (8 * (HEADER_SIZE + 4)) - 1
+_HEADER_BITS = 8 * HEADER_SIZE
+_HEADER = 2**_HEADER_BITS - 1
 _ALL_FLAGS = NEW_PIPES | SHARED | LEAVING | OUTLIVED
 _U64 = 0xFFFFFFFFFFFFFFFF
 
@@ -172,32 +173,41 @@ def pack_plain_run(call: int, action: int, flags: int, source: str) -> bytes:
     """The whole frame of a RUN that has a source and nothing else; the same as frame and Run make of it."""
     text = source.encode("utf-8", "surrogatepass")
     size = len(text)
-    fixed = _RUN_SIZE + size | RUN << 32 | call << 40 | action << 72 | flags << 80 | size << 88
+    header = header_number(_RUN_SIZE + size | RUN << 32 | call << 40)
+    fixed = header | (action | flags << 8 | size << 16) << _HEADER_BITS
     return fixed.to_bytes(HEADER_SIZE + _RUN_SIZE, "little") + text
 
 
 def unpack_plain_run(frame: bytes) -> tuple[int, Run] | None:
     """(call, Run) if `frame` is one whole RUN that has a source and nothing else; else None: look closer."""
-    fixed = int.from_bytes(frame[: HEADER_SIZE + _RUN_SIZE], "little")
-    size = fixed >> 88 & _U32
-    if fixed >> 120 or fixed >> 32 & 0xFF != RUN or not size or len(frame) != HEADER_SIZE + _RUN_SIZE + size:
+    size = len(frame) - HEADER_SIZE - _RUN_SIZE
+    if size <= 0:
         return None
-    if fixed & _U32 != _RUN_SIZE + size or fixed >> 72 & 0xFF not in ACTIONS:
+    number = int.from_bytes(frame[: HEADER_SIZE + _RUN_SIZE], "little")
+    call = number >> 40 & _U32
+    fixed = number >> _HEADER_BITS
+    if number & _HEADER != header_number(_RUN_SIZE + size | RUN << 32 | call << 40) or fixed >> 16 != size:
         return None
-    source = str(frame[HEADER_SIZE + _RUN_SIZE :], "utf-8", "surrogatepass")
-    return fixed >> 40 & _U32, Run(fixed >> 72 & 0xFF, fixed >> 80 & 0xFF, source)
+    if fixed & 0xFF not in ACTIONS:
+        return None
+    try:
+        source = str(frame[HEADER_SIZE + _RUN_SIZE :], "utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return call, Run(fixed & 0xFF, fixed >> 8 & 0xFF, source)
 
 
 def unpack_plain_done(frame: bytes, call: int) -> Done | None:
     """The DONE of `call`, if `frame` is just that, it has no value and nothing came along; else None: look closer."""
-    fixed = int.from_bytes(frame, "little")
-    # length, type, call, outcome FINISHED, kind 0, flags 0, spare 0, as one number
-    if fixed & _PLAIN_MASK != (_DONE_SIZE | DONE << 32 | call << 40) or fixed >> 296:
+    number = int.from_bytes(frame, "little")
+    fixed = number >> _HEADER_BITS
+    # outcome FINISHED, kind, flags and spare 0; no head and no extra
+    if fixed & _U32 or fixed >> 224 or number & _HEADER != header_number(_DONE_SIZE | DONE << 32 | call << 40):
         return None
     done = Done(FINISHED)
-    done.wall = (fixed >> 104 & _U64) / 1e9
-    done.cpu = (fixed >> 168 & _U64) / 1e9
-    done.peak_memory = fixed >> 232
+    done.wall = (fixed >> 32 & _U64) / 1e9
+    done.cpu = (fixed >> 96 & _U64) / 1e9
+    done.peak_memory = fixed >> 160
     return done
 
 

@@ -27,7 +27,7 @@ class Hub:
     """The hub of this process: `Hub.get()`."""
 
     _instance: ClassVar[Hub | None] = None
-    _making: ClassVar[threading.Lock] = threading.Lock()
+    _making: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -35,7 +35,7 @@ class Hub:
         os.set_blocking(self._bell, False)
         os.set_blocking(self._ring, False)
         self._selector.register(self._bell, selectors.EVENT_READ)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._noticed: deque[Driver] = deque()
         self._watched: dict[Driver, int] = {}
         self._asleep = False
@@ -53,10 +53,16 @@ class Hub:
         return hub
 
     @classmethod
+    def dismiss(cls, driver: Driver) -> None:
+        """A session has been dropped. No hub is made for that."""
+        if cls._instance is not None:
+            cls._instance.leave(driver)
+
+    @classmethod
     def forget(cls) -> None:
         """In a forked process: the thread is not there any more."""
         hub, cls._instance = cls._instance, None
-        cls._making = threading.Lock()
+        cls._making = threading.RLock()
         if hub is not None:
             hub._selector.close()
             os.close(hub._bell)

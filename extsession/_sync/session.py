@@ -362,10 +362,11 @@ def _abandon(driver: Driver) -> None:
     core = driver.core
     if core.owner != os.getpid() or core.link.closed:
         return
-    Hub.get().leave(driver)
+    Hub.dismiss(driver)
     with driver.lock:
         core.machine.kill()
         core.link.step(time.monotonic(), [])
         core.link.close()
+    driver.deliver()
 
 

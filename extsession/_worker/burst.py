@@ -18,11 +18,12 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 import time
+from _thread import _count as count_threads
 from _thread import get_ident
 
 from .._protocol import messages
 from .descriptors import to_high
-from .streams import Router, count_threads, same_file
+from .streams import Router, same_file
 from .trace import is_ours
 
 TYPE_CHECKING = False
