@@ -428,7 +428,8 @@ class SessionMachine:
             if not line:
                 callback = stdin.callback or self.input_callback
                 if callback is not None and not stdin.waits:
-                    stdin.asks = True  # the colour calls it, outside of all locks
+                    if not stdin.asked:
+                        stdin.asks = stdin.asked = True  # the colour calls it, outside of all locks
                     stdin.until = None
                     return
                 if stdin.waits:
@@ -445,7 +446,7 @@ class SessionMachine:
         if not call.input_waiting:
             return
         call.input_waiting = False
-        call.stdin.asks = False
+        call.stdin.asks = call.stdin.asked = False
         self.outgoing.append(pack_frame(messages.STDIN, call.number, messages.pack_stdin(line, not line)))
 
     # how calls end

@@ -97,6 +97,9 @@ class Output:
         return found
 
 
+_SMALL_PIECE = 1024  # smaller ones are put together: each costs as much again to keep
+
+
 class Unread:
     """What the session has printed on stdout and `readline` has not read: the last `keep` bytes of it."""
 
@@ -106,7 +109,11 @@ class Unread:
         self._size = 0
 
     def add(self, data: bytes) -> None:
-        self._pieces.append(data)
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) < _SMALL_PIECE:
+            pieces[-1] += data
+        else:
+            pieces.append(data)
         self._size += len(data)
         while self._size > self._keep and len(self._pieces) > 1:
             self._size -= len(self._pieces.popleft())

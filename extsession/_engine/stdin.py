@@ -44,6 +44,7 @@ class CallStdin:
         self.own: LineSource | None = None
         self.password = False  # what is asked for now must not be shown
         self.asks = False  # the callback is to be called
+        self.asked = False  # and was not called for this line before
         self.until: float | None = None  # when the end of the file is the answer
         if self.waits or given is None:
             return

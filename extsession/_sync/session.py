@@ -229,7 +229,7 @@ class ExtSession:
                     return
                 self._driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD, attend=False)
         finally:
-            machine.listeners.remove(listener)
+            machine.listeners[:] = [each for each in machine.listeners if each is not listener]
 
     # its end
 
@@ -269,7 +269,9 @@ class ExtSession:
 
     def close(self) -> None:
         """End the session now, with all that it started. Does nothing the second time."""
-        self._core.machine.closed = True
+        machine = self._core.machine
+        if machine.phase is not Phase.DEAD:
+            machine.closed = True
         self.kill()
 
     def restart(self) -> None:

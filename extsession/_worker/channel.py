@@ -88,7 +88,9 @@ class Channel:
         """Take in what has arrived, without blocking; returns the frames that wait, which stay."""
         import select
 
-        while select.select([self.fd], [], [], 0)[0]:
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        while poll.poll(0):
             try:
                 self._read()
             except EOFError:

@@ -269,7 +269,9 @@ def write_all(fd: int, data: bytes) -> None:
         except BlockingIOError:
             import select
 
-            select.select([], [fd], [])
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            poll.poll()
             continue
         if count == len(data):
             return

@@ -92,12 +92,27 @@ class Sources:
 
 def format_error(error: BaseException, sources: Sources) -> str:
     """The traceback as an interpreter prints it."""
-    sources.serve()
-    import traceback
-
     try:
+        sources.serve()
+        import traceback
+
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except RecursionError:
         return "%s: (its traceback is too deep to format)\n" % type(error).__name__
-    except Exception as fault:
-        return "%s: (its traceback cannot be formatted: %s)\n" % (type(error).__name__, type(fault).__name__)
+    except Exception:  # no descriptor is left to import with, say
+        return _plainly(error)
+
+
+def _plainly(error: BaseException) -> str:
+    """A traceback without help from the library."""
+    lines = ["Traceback (most recent call last):\n"]
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append('  File "%s", line %d, in %s\n' % (code.co_filename, trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
+    try:
+        text = str(error)
+    except Exception:
+        text = "<exception str() failed>"
+    return "".join(lines) + type(error).__name__ + (": " + text if text else "") + "\n"

@@ -45,13 +45,16 @@ def main(session: int, leash: int, ready: int) -> None:
     except OSError:  # the session has ended already: that is told below
         pass
     os.close(ready)
+    poll = select.poll()  # select() knows no descriptors above 1023, and the leash keeps its number
+    poll.register(leash, select.POLLIN)
+    poll.register(bell, select.POLLIN)
     ended: Any = None
     while ended is None:
         try:
             ended = _reap(session)
             if ended is not None:
                 break
-            readable = select.select([leash, bell], [], [])[0]
+            readable = [fd for fd, _ in poll.poll()]
         except InterruptedError:
             continue
         if bell in readable:
@@ -59,6 +62,7 @@ def main(session: int, leash: int, ready: int) -> None:
         if leash in readable:  # nothing is ever sent to us: the controller is gone
             _kill(session)
             _end_all(session)
+            _collect(session)
             os._exit(0)
     left = _end_all(session)
     report = b"X %d %d %d\n" % (ended.si_code, ended.si_status, left)
@@ -67,6 +71,7 @@ def main(session: int, leash: int, ready: int) -> None:
         os.read(leash, 1)  # until the controller lets go
     except OSError:
         pass
+    _collect(session)
     os._exit(0)
 
 
@@ -78,6 +83,14 @@ def _become_subreaper() -> None:
 
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     except Exception:  # an interpreter without ctypes: the controller's own walk of the tree has to do
+        return
+
+
+def _collect(session: int) -> None:
+    """Let the session's zombie go. It is not left to whoever is process 1: in a container that may reap nothing."""
+    try:
+        os.waitpid(session, os.WNOHANG)
+    except ChildProcessError:
         return
 
 

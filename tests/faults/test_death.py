@@ -12,11 +12,18 @@ from typing import Any
 import pytest
 
 from extsession import PIPE, CallTimeout, ExtSession, Ladder, Outcome, SessionClosed, SessionDied, Step
+from extsession._protocol import frames
+from extsession._protocol.frames import pack_header
 from extsession.errors import ExtSessionError, RemoteProtocolError
 
 #: finds the descriptor of the channel, as hostile code would
-CHANNEL = """
+CHANNEL = f"""
+MIX, SALT = {frames._MIX}, {frames._SALT}
+""" + """
 import os, signal, socket, stat
+def header(kind, call, length):
+    fields = length | kind << 32 | call << 40
+    return (fields | (((fields * MIX) >> 56 ^ SALT) & 0xFFFFFFFF) << 72).to_bytes(13, 'little')
 def channel():
     for name in os.listdir('/proc/self/fd'):
         try:
@@ -155,7 +162,7 @@ def test_killed_in_the_middle_of_a_frame(session: ExtSession, size: int) -> None
     call = session.execute(
         "print('before')\n"
         f"body = {done}\n"
-        "frame = len(body).to_bytes(4, 'little') + b'\\x42' + (2).to_bytes(4, 'little') + body\n"
+        "frame = header(0x42, 2, len(body)) + body\n"
         f"os.write(channel(), frame[:{size}]) if {size} < 1000 else socket.socket(fileno=channel()).sendall(frame[:{size}])\n"
         "die()"
     )
@@ -474,13 +481,13 @@ GARBAGE = [
     b"garbage that is no frame",
     b"\0" * 100,
     b"\xff" * 100,
-    b"\x00\x00\x00\x00\x42\x02\x00\x00\x00",  # an empty Done
-    b"\x24\x00\x00\x00\x42\x09\x00\x00\x00" + bytes(36),  # a Done for another call
-    b"\x00\x00\x00\x00\x41\x00\x00\x00\x00",  # a second Ready
-    b"\x00\x00\x00\x00\x46\x02\x00\x00\x00",  # Pipes without a pipe
-    b"\xff\xff\xff\x00\x43\x02\x00\x00\x00",  # Input over its bound
-    b"\x24\x00\x00\x00\x42\x02\x00\x00\x00\0\0\1" + bytes(33),  # a Done that announces descriptors
-    b"\x24\x00\x00\x00\x42\x02\x00\x00\x00\0\0\2" + bytes(33),  # ... and shared memory
+    pack_header(0x42, 2, 0),  # an empty Done
+    pack_header(0x42, 9, 36) + bytes(36),  # a Done for another call
+    pack_header(0x41, 0, 0),  # a second Ready
+    pack_header(0x46, 2, 0),  # Pipes without a pipe
+    pack_header(0x43, 2, 0xFFFFFF),  # Input over its bound
+    pack_header(0x42, 2, 36) + b"\0\0\1" + bytes(33),  # a Done that announces descriptors
+    pack_header(0x42, 2, 36) + b"\0\0\2" + bytes(33),  # ... and shared memory
 ]  # fmt: skip
 
 
@@ -514,7 +521,7 @@ def test_a_promise_of_four_gigabytes(session: ExtSession) -> None:
 
     session.execute(CHANNEL).wait(5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call = session.execute("os.write(channel(), b'\\xff\\xff\\xff\\xff\\x42\\2\\0\\0\\0' + bytes(1000)); die()").wait(5)
+    call = session.execute("os.write(channel(), header(0x42, 2, 2**32 - 1) + bytes(1000)); die()").wait(5)
     assert call.outcome is Outcome.LOST
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     check_dead(session, signal_name="SIGKILL")
@@ -523,7 +530,7 @@ def test_a_promise_of_four_gigabytes(session: ExtSession) -> None:
 SEND_FDS = CHANNEL + """
 def send(kind, call, body, fds):
     import array
-    frame = len(body).to_bytes(4, 'little') + bytes((kind,)) + call.to_bytes(4, 'little') + body
+    frame = header(kind, call, len(body)) + body
     sock = socket.socket(fileno=os.dup(channel()))
     sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))])
 """

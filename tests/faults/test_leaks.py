@@ -75,7 +75,7 @@ ENDS: dict[str, Callable[[ExtSession], object]] = {
     "with": lambda s: s.__exit__(),
     "large value": lambda s: (s.eval("b'x' * 2_000_000"), s.close()),
     "broken protocol": lambda s: s.execute(
-        "import os\nfor fd in range(200, 250):\n  try: os.write(fd, b'nonsense!!')\n  except OSError: pass\nwhile True: pass"
+        "import os\nfor fd in range(200, 260):\n  try: os.write(fd, b'nonsense, more than a header')\n  except OSError: pass\nwhile True: pass"
     ).wait(5),
 }
 

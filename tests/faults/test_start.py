@@ -131,7 +131,7 @@ def test_garbage_for_ready(meddler: Any) -> None:
 
     from extsession.errors import RemoteProtocolError
 
-    with pytest.raises(RemoteProtocolError, match="unknown type"):
+    with pytest.raises(RemoteProtocolError, match="no frame"):
         ExtSession(launcher=meddler(replace))
 
 

@@ -124,8 +124,8 @@ def test_every_interpreter_compiles_a_payload(each_python: Interpreter) -> None:
     assert one == each_python
     run = (
         "import sys, marshal; codes = marshal.loads(sys.stdin.buffer.read()); space = {}; "
-        "exec(codes['a'], space); exec(codes['b.c'], space); "
-        "print(ascii(space['f']()), space['x'], codes['a'].co_filename)"
+        "exec(marshal.loads(codes['a']), space); exec(marshal.loads(codes['b.c']), space); "
+        "print(ascii(space['f']()), space['x'], marshal.loads(codes['a']).co_filename)"
     )
     done = subprocess.run([one.path, "-c", run], input=one.payload, capture_output=True, check=True)
     assert done.stdout.split() == [b"'\\xe9", b"\\u20ac'", b"1", b"<extsession>/a.py"]

@@ -258,12 +258,12 @@ def _small(bounds: Mapping[int, int]) -> dict[int, int]:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_random_bytes_are_no_frames(table: str) -> None:
-    """Pure noise: 10^6 headers, of which the type alone rules out most."""
+    """Pure noise: 10^6 headers, none of which is believed."""
     chance = random.Random(2)
     bounds = TABLES[table]
     noise = chance.randbytes(10**6 + HEADER_SIZE)
     believed = 0
-    for at in range(0, 10**6, 3):
+    for at in range(10**6):
         header = noise[at : at + HEADER_SIZE]
         try:
             kind, call, length = unpack_header(header, bounds)
@@ -272,8 +272,7 @@ def test_random_bytes_are_no_frames(table: str) -> None:
         assert length <= bounds[kind]
         assert pack_header(kind, call, length) == header
         believed += 1
-    # 3 to 6 types of 256, and of the bounded ones few lengths
-    assert believed < 10**6 / 3 * len(bounds) / 256 * 1.2
+    assert believed == 0
 
 
 @pytest.mark.parametrize("table", TABLES)
