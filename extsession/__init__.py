@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from ._engine.completion import Completion, Outcome, Step
+from ._engine.completion import Completion, Outcome, Step, Usage
 from ._engine.output import OutputChunk, RichOutput
-from ._protocol.records import ErrorInfo, Usage
+from ._protocol.records import ErrorInfo
 from ._sync.oneshot import ExecResult, ExtEval, exteval, extexec
 from ._sync.results import ExtResults
 from ._sync.session import ExtSession

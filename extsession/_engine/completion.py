@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from .._protocol.records import ErrorInfo, Usage
+from .._protocol.records import ErrorInfo
 
 
 class Outcome(enum.Enum):
@@ -27,6 +27,14 @@ class Step(enum.Enum):
     INTERRUPT = "interrupt"
     TERMINATE = "terminate"
     KILL = "kill"
+
+
+class Usage(NamedTuple):
+    """What a call took: `wall` seconds, `cpu` seconds (user and system), `peak_memory` of the session in bytes."""
+
+    wall: float
+    cpu: float
+    peak_memory: int
 
 
 class Completion(NamedTuple):

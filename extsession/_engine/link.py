@@ -139,7 +139,7 @@ class Link:
     def take(self, data: bytes, now: float) -> None:
         """What `receive` gave."""
         machine = self.machine
-        if len(data) == messages.PLAIN_DONE_SIZE and machine.plain_done(data):
+        if len(data) >= messages.PLAIN_DONE_SIZE and machine.plain_done(data):
             self._finish_call(now)
         elif data:
             try:
@@ -328,6 +328,11 @@ class Link:
 
     def _drain(self, pipe: _Pipe, now: float) -> None:
         """Read just what is in a pipe now: a process left behind may go on writing for ever."""
+        data = self._read(pipe, _CHUNK)
+        if data:
+            self._give(pipe, data, now)
+        if len(data) < _CHUNK:
+            return
         left = _waiting(pipe.fd)
         while left > 0:
             data = self._read(pipe, min(left, _FLOOD))

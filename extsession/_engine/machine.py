@@ -17,7 +17,7 @@ from .._launch.base import ExitReport
 from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import pack_frame, pack_header
-from .._protocol.records import ErrorInfo, Usage
+from .._protocol.records import ErrorInfo
 from ..errors import (
     CallCancelled,
     CallTimeout,
@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..options import Ladder
 from .call import Call, State
-from .completion import Completion, Outcome, Step
+from .completion import Completion, Outcome, Step, Usage
 from .merge import Merger
 from .output import Output, OutputChunk, RichOutput, Unread
 from .stdin import CallStdin, InputCallback, LineSource

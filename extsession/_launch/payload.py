@@ -39,7 +39,8 @@ _EAGER = frozenset(
 )
 
 STAGE0 = """\
-import os, sys, marshal
+import gc, os, sys, marshal
+gc.disable()
 def take(fd, os=os, marshal=marshal):
     def read(size):
         data = bytearray(size)

@@ -198,16 +198,22 @@ def unpack_plain_run(frame: bytes) -> tuple[int, Run] | None:
 
 
 def unpack_plain_done(frame: bytes, call: int) -> Done | None:
-    """The DONE of `call`, if `frame` is just that, it has no value and nothing came along; else None: look closer."""
-    number = int.from_bytes(frame, "little")
+    """The DONE of `call`, if `frame` is just that, with at most a value, and nothing came along; else None."""
+    size = len(frame) - HEADER_SIZE
+    number = int.from_bytes(frame[:PLAIN_DONE_SIZE], "little")
+    if size < _DONE_SIZE or number & _HEADER != header_number(size | DONE << 32 | call << 40):
+        return None
     fixed = number >> _HEADER_BITS
-    # outcome FINISHED, kind, flags and spare 0; no head and no extra
-    if fixed & _U32 or fixed >> 224 or number & _HEADER != header_number(_DONE_SIZE | DONE << 32 | call << 40):
+    # outcome FINISHED, flags and spare 0; no extra, and the head is all the rest
+    if fixed & 0xFFFF00FF or fixed >> 224 != size - _DONE_SIZE:
         return None
     done = Done(FINISHED)
+    if size > _DONE_SIZE:
+        done.head = frame[PLAIN_DONE_SIZE:]
+    done.kind = fixed >> 8 & 0xFF
     done.wall = (fixed >> 32 & _U64) / 1e9
     done.cpu = (fixed >> 96 & _U64) / 1e9
-    done.peak_memory = fixed >> 160
+    done.peak_memory = fixed >> 160 & _U64
     return done
 
 

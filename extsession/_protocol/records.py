@@ -67,18 +67,6 @@ class _Record:
         return type(self), self._fields()
 
 
-class Usage(_Record):
-    """What a call took: `wall` seconds, `cpu` seconds (user and system), `peak_memory` bytes."""
-
-    __slots__ = ("wall", "cpu", "peak_memory")  # noqa: RUF023 (the order of the arguments)
-    wall: float
-    cpu: float
-    peak_memory: int
-
-    def __init__(self, wall: float, cpu: float, peak_memory: int) -> None:
-        self._fill(wall, cpu, peak_memory)
-
-
 class ErrorInfo(_Record):
     """An exception as data.
 

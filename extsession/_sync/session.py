@@ -113,11 +113,12 @@ class ExtSession:
         runs in the thread that takes in the output and must not use the session.
         Raises SessionDied if the session is dead. What the code raises is on the results.
         """
-        call = self._submit(
-            lambda core: core.execute(source, timeout, stdin, output_limit, display, on_output)
-        )
-        Hub.get().notice(self._driver)
-        return ExtResults(self._driver, call)
+        driver = self._driver
+        with driver.lock:
+            call = self._core.execute(source, timeout, stdin, output_limit, display, on_output)
+        if not driver.noticed:
+            Hub.get().notice(driver)
+        return ExtResults(driver, call)
 
     def eval(self, expression: str, *, timeout: float | None = None) -> Any:
         """The value of an expression in the session. Raises what it raises; CallTimeout; ValueRefused."""

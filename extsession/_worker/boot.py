@@ -9,6 +9,7 @@ module's code before any other, so it imports only what a bare interpreter has l
 from __future__ import annotations
 
 import builtins
+import gc
 import marshal
 import os
 import sys
@@ -126,6 +127,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
     }
     channel.send(messages.READY, 0, [messages.pack_ready(ready)])
     codes.update(take(fd))  # the rest of our modules
+    gc.enable()  # stage 0 has switched it off: a collection now would copy pages that are shared with the warden
     status: int = server.run()
     return status
 

@@ -42,6 +42,8 @@ class Server:
         self._asking = False  # waits for input: an interrupt may be raised
         self._loaded = 0
         self._stdio: Any = None
+        self._pack: Any = None  # loaded when first needed, and not looked up again
+        self._repr: Any = None
         self._rich = False  # a call has asked for rich output
         self._stdin_encoding = ("utf-8", "strict")
 
@@ -52,6 +54,7 @@ class Server:
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
         self._install_handler()
+        self._loaded = len(sys.modules)  # the interpreter's own: none of them prints by C
         while True:
             try:
                 plain = self.channel.receive_plain()
@@ -113,9 +116,11 @@ class Server:
             if rich:
                 self._show(value, done)
             elif value is not None and run.flags & messages.WANT_REPR:
-                from .display import safe_repr
+                if self._repr is None:
+                    from .display import safe_repr
 
-                done.extra = {"repr": safe_repr(value)}
+                    self._repr = safe_repr
+                done.extra = {"repr": self._repr(value)}
         elif action == messages.EVAL:
             self._reply(evaluator.evaluate(run.source), run, done)
         else:
@@ -127,9 +132,11 @@ class Server:
         """Put a value into the reply. Pickling it runs code of the user's classes."""
         if value is None:
             return
-        from .._protocol import pickles
+        if self._pack is None:
+            from .._protocol.pickles import pack
 
-        kind, head, buffers = pickles.pack(value, bool(run.flags & messages.SAFE_ONLY))
+            self._pack = pack
+        kind, head, buffers = self._pack(value, bool(run.flags & messages.SAFE_ONLY))
         done.kind = kind
         done.head = head
         done.buffers = buffers

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from extsession._protocol import records
 from extsession._protocol.faults import BadValue
-from extsession._protocol.records import ErrorInfo, Usage
+from extsession._engine.completion import Usage
+from extsession._protocol.records import ErrorInfo
 from extsession._protocol.values import decode, encode
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -46,7 +47,6 @@ def caught(source: str, filename: str = "<sent>") -> BaseException:
 def test_records_are_values() -> None:
     usage = Usage(1.5, 0.5, 1000)
     assert usage == Usage(1.5, 0.5, 1000) != Usage(1.5, 0.5, 1001)
-    assert usage != (1.5, 0.5, 1000)
     assert hash(usage) == hash(Usage(1.5, 0.5, 1000))
     assert repr(usage) == "Usage(wall=1.5, cpu=0.5, peak_memory=1000)"
     for same in (pickle.loads(pickle.dumps(usage)), copy.deepcopy(usage)):
