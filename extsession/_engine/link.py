@@ -99,6 +99,7 @@ class Link:
         self._text_poll = select.poll()
         self._full_poll = select.poll()
         self._selector: selectors.BaseSelector | None = None
+        self._standby: dict[int, _Pipe] = {}  # pipes that stdout may go on in, by number; also ended ones
         self._blocked = False  # bytes wait for room in the channel
         self._first_poll.register(self._channel_fd, select.POLLIN)
         self._first_poll.register(process.leash, select.POLLIN)
@@ -302,6 +303,7 @@ class Link:
         if len(self._pipes) > 2:
             for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
                 self._forget(pipe)
+        self._standby.clear()
         if done.flags:
             try:
                 if done.flags & messages.NEW_PIPES:
@@ -372,19 +374,22 @@ class Link:
         if len(self._of(_Role.STANDBY)) >= _MOST_FDS:
             os.close(fd)
             raise ProtocolFault("more pipes than can be needed")
-        self._add(fd, messages.STDOUT, _Role.STANDBY).number = number
+        pipe = self._add(fd, messages.STDOUT, _Role.STANDBY)
+        pipe.number = number
+        self._standby[number] = pipe
 
     def _switch(self, old: _Pipe, number: int, now: float) -> None:
         """Stdout goes on in the pipe of this number."""
-        for pipe in self._of(_Role.STANDBY):
-            if pipe.number == number:
-                old.role = _Role.SIDE
-                pipe.role = _Role.CURRENT
-                held, pipe.held = pipe.held, []
-                for data in held:
-                    self._give(pipe, data, now)
-            elif pipe.number < number:  # of an earlier flood, which did not need it
-                self._forget(pipe)
+        for earlier in [each for each in self._standby if each < number]:
+            self._forget(self._standby.pop(earlier))  # of a flood that did not need it
+        pipe = self._standby.pop(number, None)
+        if pipe is None:
+            return
+        old.role = _Role.SIDE
+        pipe.role = _Role.CURRENT
+        held, pipe.held = pipe.held, []
+        for data in held:
+            self._give(pipe, data, now)
 
     def _of(self, role: _Role) -> list[_Pipe]:
         return [pipe for pipe in self._pipes.values() if pipe.role is role]
@@ -542,7 +547,9 @@ class Link:
             self._selector.register(pipe.fd, selectors.EVENT_READ)
 
     def _forget(self, pipe: _Pipe) -> None:
-        """A pipe has no writers left."""
+        """A pipe has no writers left. What was held back of it is still to come."""
+        if pipe.role is _Role.STANDBY and not pipe.held:
+            self._standby.pop(pipe.number, None)
         if self._pipes.pop(pipe.fd, None) is None:
             return
         self._text_poll.unregister(pipe.fd)

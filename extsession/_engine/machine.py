@@ -32,7 +32,7 @@ from ..options import Ladder
 from .call import Call, State
 from .completion import Completion, Outcome, Step, Usage
 from .merge import Merger
-from .output import Output, OutputChunk, RichOutput, Unread
+from .output import STREAM_NAMES, Output, OutputChunk, RichOutput, Unread
 from .stdin import CallStdin, InputCallback, LineSource
 
 #: seconds that an exec'ed or confused process may live on after it closed the channel with no call running
@@ -635,13 +635,19 @@ class SessionMachine:
 
     def _late(self, number: int, stream: int, data: bytes) -> None:
         call = self._calls.get(number)
-        self._keep(self.exit_output if call is None else call.output, stream, data)
+        if call is not None:
+            self._keep(call.output, stream, data)
+        else:  # nobody holds its results any more
+            self._tell(OutputChunk(STREAM_NAMES[stream], data, number, True))
 
     def _keep(self, output: Output, stream: int, data: bytes) -> None:
         chunk = output.add(stream, data)
-        if chunk is None:
-            return
-        if stream == messages.STDOUT:
+        if chunk is not None:
+            self._tell(chunk)
+
+    def _tell(self, chunk: OutputChunk) -> None:
+        """Those who listen to the session as a whole."""
+        if chunk.stream == "stdout":
             self.unread.add(chunk.data)
         for listener in self.listeners:
             listener.append(chunk)

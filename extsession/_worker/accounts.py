@@ -46,13 +46,23 @@ class Accounts:
         Children that have ended and were waited for show in the page faults of children; all others still exist.
         With SIGCHLD ignored the kernel keeps no such account.
         """
-        if self._getrusage is not None:
-            ended = self._getrusage(_CHILDREN)[6]
-        else:
-            ended = int(_stat_fields()[10])  # cminflt
+        ended = self._ended_children()
         if ended != self._ended:
             self._ended = ended
             return True
+        return self._has_children()
+
+    def may_have_started_process(self) -> bool:
+        """The same in the middle of a call, where it is asked again at the end."""
+        return self._ended_children() != self._ended or self._has_children()
+
+    def _ended_children(self) -> int:
+        if self._getrusage is not None:
+            faults: int = self._getrusage(_CHILDREN)[6]
+            return faults
+        return int(_stat_fields()[8])  # cminflt
+
+    def _has_children(self) -> bool:
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:

@@ -102,7 +102,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
     out, err, inp = sys.stdout, sys.stderr, sys.stdin
     encoding = out.encoding if out is not None else "utf-8"
     router.open(encoding, out.errors if out else "strict", err.errors if err else "backslashreplace")
-    load("_worker.burst").attach(router)
+    load("_worker.burst").attach(router, server.accounts.may_have_started_process)
     server.open_stdin(inp.encoding if inp else encoding, inp.errors if inp else "strict")
     for old in (out, err, inp):
         if old is not None:

@@ -29,6 +29,7 @@ from .trace import is_ours
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any, Callable
 
 #: a flood is this many writes in a row to stdout ...
 _MANY = 256
@@ -36,6 +37,8 @@ _MANY = 256
 _SOON = 0.008
 _TEXT_CHUNK = 32768
 
+_dup2 = os.dup2
+_PLAIN = {"dup": os.dup, "dup2": os.dup2}
 _F_SETOWN = 8
 _F_SETSIG = 10
 
@@ -43,8 +46,10 @@ _F_SETSIG = 10
 class Burst:
     """Collects the text of a flood of prints on stdout."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, has_started_process: Callable[[], bool]) -> None:
         self.active = False
+        self.has_started_process = has_started_process
+        self._refused = False
         self._router = router
         self._count = 0
         self._since = 0.0
@@ -55,6 +60,7 @@ class Burst:
     def begin(self) -> None:
         """A call begins."""
         self._count = 0
+        self._refused = False
 
     def counted(self) -> None:
         """Text was written to stdout, on its own: perhaps it is a flood."""
@@ -63,7 +69,7 @@ class Burst:
             return
         now = time.perf_counter()
         since, self._since = self._since, now
-        if self._count > _MANY and now - since < _SOON:
+        if self._count > _MANY and now - since < _SOON and not self._refused:
             self._enter()
 
     def leave(self) -> None:
@@ -72,6 +78,7 @@ class Burst:
             return
         self.active = False
         self._count = 0
+        self._hook(False)
         router = self._router
         router.text[messages.STDOUT].reconfigure(write_through=True)  # flushes
         watched, self._watched = self._watched, -1
@@ -79,7 +86,7 @@ class Burst:
         ours = same_file(watched, messages.STDOUT)
         private = router.pipes[messages.STDOUT]
         if ours and not used:
-            os.dup2(private, messages.STDOUT)  # closes the last writing end, unless somebody has copied it
+            _dup2(private, messages.STDOUT)  # closes the last writing end, unless somebody has copied it
         if used or not self._polled(watched) & 16:
             self._go_over(watched, ours)
         os.close(watched)
@@ -89,9 +96,11 @@ class Burst:
 
             threads.watch(None)
 
-    def push(self) -> None:
-        """Write out what was collected; the flood may go on."""
-        self._router.text[messages.STDOUT].flush()
+    def interrupt(self) -> None:
+        """Something is printed on stderr: what was collected comes before it, and a new flood is counted."""
+        self._count = 0
+        if self.active:
+            self._router.text[messages.STDOUT].flush()
 
     def _go_over(self, watched: int, ours: bool) -> None:
         """The watched pipe is stdout from here on; what is in the old one comes before it."""
@@ -100,13 +109,14 @@ class Burst:
         new = os.open("/proc/self/fd/%d" % watched, os.O_WRONLY | os.O_CLOEXEC)
         router.mark_switch(self._number)
         if ours:
-            os.dup2(new, messages.STDOUT)
-        os.dup2(new, private, False)
+            _dup2(new, messages.STDOUT)
+        _dup2(new, private, False)
         os.close(new)
 
     def _enter(self) -> None:
         router = self._router
         if not self._possible():
+            self._refused = True  # for this call: to ask again and again costs more than it could save
             return
         import fcntl
 
@@ -133,8 +143,9 @@ class Burst:
             os.close(writing)
             return
         threads.watch(router)
+        self._hook(True)
         self._watched = watched
-        os.dup2(writing, messages.STDOUT)
+        _dup2(writing, messages.STDOUT)
         os.close(writing)
         router.target = router.pipes[messages.STDOUT]
         text = router.text[messages.STDOUT]
@@ -143,7 +154,10 @@ class Burst:
         self.active = True
 
     def _possible(self) -> bool:
-        """Only one thread writes, it is the main one, and descriptor 1 is still the session's pipe."""
+        """Only one thread writes, it is the main one, and nobody but us holds the pipe, which descriptor 1 still is.
+
+        Who has a copy of descriptor 1 from before could write past what is collected, and nothing would tell.
+        """
         router = self._router
         handler = _signal.getsignal(_signal.SIGURG)
         return (
@@ -153,7 +167,25 @@ class Burst:
             and (handler is _signal.SIG_DFL or handler == self._on_bell)
             and not router.text[messages.STDOUT].line_buffering
             and same_file(messages.STDOUT, router.pipes[messages.STDOUT])
+            and not self.has_started_process()
+            and _holders(messages.STDOUT) == 2
         )
+
+    def _hook(self, on: bool) -> None:
+        """While a flood lasts, os.dup and os.dup2 end it: a copy of descriptor 1 keeps its pipe open, and then
+        the kernel would not tell that another descriptor was put in its place."""
+        for module in (os, sys.modules.get("posix")):
+            if module is not None:
+                for name, plain in _PLAIN.items():
+                    setattr(module, name, self._leaving(plain) if on else plain)
+
+    def _leaving(self, plain: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.leave()
+            return plain(*args, **kwargs)
+
+        call.__name__ = plain.__name__
+        return call
 
     def _polled(self, fd: int) -> int:
         import select
@@ -169,9 +201,24 @@ class Burst:
             self.leave()
 
 
-def attach(router: Router) -> None:
+def _holders(fd: int) -> int:
+    """How many descriptors of this process are open on the pipe of `fd`."""
+    try:
+        pipe = os.readlink("/proc/self/fd/%d" % fd)
+        count = 0
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                count += os.readlink("/proc/self/fd/" + name) == pipe
+            except OSError:  # the one that listed them
+                continue
+    except OSError:  # no /proc here
+        return 0
+    return count
+
+
+def attach(router: Router, has_started_process: Callable[[], bool]) -> None:
     """Let a session collect floods, where the system can tell who else writes."""
     if sys.platform == "linux":
-        router.burst = Burst(router)
+        router.burst = Burst(router, has_started_process)
 
 

@@ -142,19 +142,22 @@ class Evaluator:
         try:
             if hook is not sys.__excepthook__:
                 hook(type(error), error, error.__traceback__)
-            elif sys.stderr is not None:
-                sys.stderr.write(text)
+            else:
+                self.report_text(text, careful=False)
         except BaseException as fault:
             self._report_broken_hook(fault, text)
         return text
 
-    def report_text(self, text: str) -> None:
-        """Print on stderr, whatever the code has made of it."""
-        try:
-            if sys.stderr is not None:
-                sys.stderr.write(text)
-        except Exception:  # the code's own stream: its matter
+    def report_text(self, text: str, careful: bool = True) -> None:
+        """Print on stderr, if the code has left one; what its own stream raises is raised unless `careful`."""
+        stream = getattr(sys, "stderr", None)
+        if stream is None:
             return
+        try:
+            stream.write(text)
+        except Exception:
+            if not careful:
+                raise
 
     def _report_broken_hook(self, fault: BaseException, text: str) -> None:
         try:

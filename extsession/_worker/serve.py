@@ -38,7 +38,7 @@ class Server:
         self.evaluator = Evaluator(namespace)
         self.pid = os.getpid()
         self.evaluator.router = router
-        self._accounts = Accounts()
+        self.accounts = Accounts()
         self._asking = False  # waits for input: an interrupt may be raised
         self._loaded = 0
         self._stdio: Any = None
@@ -79,7 +79,7 @@ class Server:
         evaluator = self.evaluator
         self.router.begin(call)
         if self.router.outlived:
-            self._accounts.spent()  # by others, since the last call
+            self.accounts.spent()  # by others, since the last call
         start = perf_counter()
         done = messages.Done(messages.FINISHED)
         status = None
@@ -97,7 +97,7 @@ class Server:
             self._reset_stdin()
         done.wall = perf_counter() - start
         self._finish(call, done)
-        self._accounts.get_ready()
+        self.accounts.get_ready()
         return status
 
     def _act(self, run: messages.Run, done: messages.Done) -> None:
@@ -217,11 +217,11 @@ class Server:
         if done.flags & messages.LEAVING:
             # what the interpreter prints while it ends is this call's too
             router.call = call
-        elif self._accounts.has_started_process():
+        elif self.accounts.has_started_process():
             fds = self._new_pipes(done)
         if done.buffers:
             fds = self._share(done, fds)
-        done.cpu, done.peak_memory = self._accounts.spent()
+        done.cpu, done.peak_memory = self.accounts.spent()
         try:
             self.channel.send(messages.DONE, call, done.encode(), fds)
         except (OSError, ValueError):
@@ -262,11 +262,6 @@ class Server:
         """A line for the code from the controller; b"" at the end of file."""
         router = self.router
         call = router.call
-        if sys.stdout is not None:
-            try:
-                sys.stdout.flush()
-            except Exception:  # the code's own stream: its matter
-                pass
         router.flush()
         self.channel.send(messages.INPUT, call, [b"\1" if password else b"\0"])
         self._asking = True
@@ -283,7 +278,7 @@ class Server:
             self._asking = False
 
     def _reset_stdin(self) -> None:
-        if sys.stdin is sys.__stdin__ and sys.stdin is not None:
+        if getattr(sys, "stdin", None) is sys.__stdin__ is not None:
             self.open_stdin(*self._stdin_encoding)
 
     def _install_handler(self) -> None:

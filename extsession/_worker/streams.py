@@ -83,9 +83,10 @@ class Router:
         if self.burst is not None:
             self.burst.leave()
         text = self.text
-        if sys.stdout is text[1] and sys.stderr is text[2]:
+        streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
+        if streams[0] is text[1] and streams[1] is text[2]:
             return
-        for stream in (sys.stdout, sys.stderr):
+        for stream in streams:
             try:
                 stream.flush()
             except Exception:  # whatever the code has put there: its matter
@@ -106,8 +107,11 @@ class Router:
                 if owner != self.call:
                     self.channel.send(messages.LATE, owner, [bytes((stream,)) + data])
                     return
+            if stream == messages.STDERR and self.burst is not None:
+                self.burst.interrupt()
             if self._last != stream:
-                self._turn(stream)
+                self._turn()
+                self._last = stream
             try:
                 write_all(self.target if stream == messages.STDOUT else stream, data)
             except OSError:
@@ -136,12 +140,10 @@ class Router:
     def is_main(self, ident: int) -> bool:
         return ident == self.main
 
-    def _turn(self, stream: int) -> None:
-        if stream == messages.STDERR and self.burst is not None and self.burst.active:
-            self.burst.push()
+    def _turn(self) -> None:
+        """Python code changes the stream."""
         if self._last:
             self.barrier()
-        self._last = stream
 
     # who writes
 
