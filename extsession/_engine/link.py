@@ -100,6 +100,7 @@ class Link:
         self._full_poll = select.poll()
         self._selector: selectors.BaseSelector | None = None
         self._standby: dict[int, _Pipe] = {}  # pipes that stdout may go on in, by number; also ended ones
+        self._awaited = 0  # the number of the pipe that stdout goes on in, if it has not come yet
         self._blocked = False  # bytes wait for room in the channel
         self._first_poll.register(self._channel_fd, select.POLLIN)
         self._first_poll.register(process.leash, select.POLLIN)
@@ -376,16 +377,20 @@ class Link:
             raise ProtocolFault("more pipes than can be needed")
         pipe = self._add(fd, messages.STDOUT, _Role.STANDBY)
         pipe.number = number
-        self._standby[number] = pipe
+        if number == self._awaited:
+            pipe.role = _Role.CURRENT
+        else:
+            self._standby[number] = pipe
 
     def _switch(self, old: _Pipe, number: int, now: float) -> None:
         """Stdout goes on in the pipe of this number."""
         for earlier in [each for each in self._standby if each < number]:
             self._forget(self._standby.pop(earlier))  # of a flood that did not need it
         pipe = self._standby.pop(number, None)
-        if pipe is None:
-            return
         old.role = _Role.SIDE
+        if pipe is None:
+            self._awaited = number  # the mark was read before the message: it is in the channel
+            return
         pipe.role = _Role.CURRENT
         held, pipe.held = pipe.held, []
         for data in held:

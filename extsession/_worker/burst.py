@@ -50,6 +50,7 @@ class Burst:
         self.active = False
         self.has_started_process = has_started_process
         self._refused = False
+        self._rung = False  # the bell has rung since the flood began
         self._router = router
         self._count = 0
         self._since = 0.0
@@ -82,19 +83,37 @@ class Burst:
         router = self._router
         router.text[messages.STDOUT].reconfigure(write_through=True)  # flushes
         watched, self._watched = self._watched, -1
-        used = self._polled(watched) & 1
         ours = same_file(watched, messages.STDOUT)
-        private = router.pipes[messages.STDOUT]
-        if ours and not used:
-            _dup2(private, messages.STDOUT)  # closes the last writing end, unless somebody has copied it
-        if used or not self._polled(watched) & 16:
+        if self._was_touched(watched, ours):
             self._go_over(watched, ours)
+        elif ours:
+            _dup2(router.pipes[messages.STDOUT], messages.STDOUT)
         os.close(watched)
         router.target = messages.STDOUT
         if not router.outlived:
             from . import threads
 
             threads.watch(None)
+
+    def _was_touched(self, watched: int, ours: bool) -> bool:
+        """Whether anything but us has written, or may write, to the watched pipe.
+
+        That it is empty proves nothing: the controller reads it too. Our own process's writes have rung the bell by
+        now (where descriptor 1 is no longer ours, that was what rang); others can only come from a process that was
+        started, or by a copy of the descriptor.
+        """
+        import select
+
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        if ours and (
+            self._rung
+            or _signal.getsignal(_signal.SIGURG) != self._on_bell
+            or _signal.SIGURG in _signal.sigpending()
+        ):
+            return True
+        known = 2 if ours else 1  # the end that we read, and descriptor 1
+        return bool(poll.poll(0)) or self.has_started_process() or _holders(watched) != known
 
     def interrupt(self) -> None:
         """Something is printed on stderr: what was collected comes before it, and a new flood is counted."""
@@ -145,6 +164,7 @@ class Burst:
         threads.watch(router)
         self._hook(True)
         self._watched = watched
+        self._rung = False
         _dup2(writing, messages.STDOUT)
         os.close(writing)
         router.target = router.pipes[messages.STDOUT]
@@ -187,16 +207,10 @@ class Burst:
         call.__name__ = plain.__name__
         return call
 
-    def _polled(self, fd: int) -> int:
-        import select
-
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return sum([event for _, event in poll.poll(0)])
-
     def _on_bell(self, signum: int, frame: FrameType | None) -> None:
         # Inside our own code a text stream may be in the middle of a write. Who wrote to the watched pipe then
         # was another process, whose order beside ours is nobody's; the controller rings again.
+        self._rung = True
         if self.active and frame is not None and not is_ours(frame) and get_ident() == self._router.main:
             self.leave()
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from extsession._engine.completion import Usage
 from extsession._protocol import records
 from extsession._protocol.faults import BadValue
-from extsession._engine.completion import Usage
 from extsession._protocol.records import ErrorInfo
 from extsession._protocol.values import decode, encode
 
