@@ -634,7 +634,9 @@ class SessionMachine:
             self._keep(self.exit_output if self._last is None else self._last.output, stream, data)
 
     def _late(self, number: int, stream: int, data: bytes) -> None:
-        call = self._calls.get(number)
+        call = self.current
+        if call is None or call.number != number:
+            call = self._calls.get(number)
         if call is not None:
             self._keep(call.output, stream, data)
         else:  # nobody holds its results any more

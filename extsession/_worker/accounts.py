@@ -33,11 +33,8 @@ class Accounts:
     def get_ready(self) -> None:
         """Load what the next calls are measured with."""
         if self._getrusage is None:
-            known = "resource" in sys.modules
             import resource
 
-            if not known:
-                del sys.modules["resource"]  # nothing of ours shows
             self._getrusage = resource.getrusage
 
     def has_started_process(self) -> bool:

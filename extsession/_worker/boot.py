@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "_extsession"
+#: modules of C that the user's code does not see because we use them; another import makes them again
+_HIDDEN = frozenset(["__future__", "_ast", "_socket", "fcntl", "resource", "select"])
 
 
 class Loader:
@@ -49,7 +51,11 @@ class Loader:
         self, name: str, scope: Any = None, local: Any = None, wanted: Any = (), level: int = 0
     ) -> Any:
         if not level:
-            return __import__(name, scope, local, wanted, level)
+            hide = name in _HIDDEN and name not in sys.modules
+            found = __import__(name, scope, local, wanted, level)
+            if hide:
+                del sys.modules[name]
+            return found
         package = scope["__package__"]
         for _ in range(level - 1):
             package = package.rpartition(".")[0]
@@ -63,6 +69,7 @@ class Loader:
 
 def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     """Become a warden and its session. Returns in the session only, when it is to end as an interpreter ends."""
+    sys.modules.pop("__future__", None)  # came with this module, as do its likes in _HIDDEN
     channel: int = config["channel"]
     leash: int = config["leash"]
     parent, child = os.pipe()  # tells the session that the warden is ready to take orphans
@@ -113,6 +120,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
         sys.orig_argv[:] = [sys.orig_argv[0], "-c", ""]
     for name in set(sys.modules) - before:
         del sys.modules[name]
+    server.install_handler()  # before anybody can know whom to interrupt
     os.read(warden_ready, 1)
     os.close(warden_ready)
     ready = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from .trace import Sources, format_error, trim
+from .trace import Sources, format_error, traceback_of, trim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,18 +107,24 @@ class Evaluator:
 
     def call(self, function: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function, awaited if it is a coroutine."""
-        self.inside = True
+        self._check()
         value = function(*args, **kwargs)
         if type(value).__name__ == "coroutine":
             value = self._await(value)
         return value
 
     def _launch(self, code: CodeType) -> Any:
-        self.inside = True
+        self._check()
         value = eval(code, self.namespace)
         if code.co_flags & _COROUTINE and not code.co_flags & (_GENERATOR | _ASYNC_GENERATOR):
             value = self._await(value)
         return value
+
+    def _check(self) -> None:
+        """From here on an interrupt is raised where it comes; here, if it came since the call began."""
+        self.inside = True
+        if self.router is not None and self.router.interrupted:
+            self.router.take_interrupt()
 
     def _await(self, coroutine: Any) -> Any:
         if self.loop is None:
@@ -135,13 +141,14 @@ class Evaluator:
         text = format_error(error, self.sources)
         if quiet:
             return text
-        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        trace = traceback_of(error)
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
         if sys.version_info >= (3, 12):
             sys.last_exc = error
         hook = sys.excepthook
         try:
             if hook is not sys.__excepthook__:
-                hook(type(error), error, error.__traceback__)
+                hook(type(error), error, trace)
             else:
                 self.report_text(text, careful=False)
         except BaseException as fault:

@@ -39,6 +39,7 @@ class Server:
         self.pid = os.getpid()
         self.evaluator.router = router
         self.accounts = Accounts()
+        self._rang = False  # an interrupt's signal came while nothing ran
         self._asking = False  # waits for input: an interrupt may be raised
         self._loaded = 0
         self._stdio: Any = None
@@ -53,7 +54,6 @@ class Server:
 
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
-        self._install_handler()
         self._loaded = len(sys.modules)  # the interpreter's own: none of them prints by C
         while True:
             try:
@@ -78,6 +78,10 @@ class Server:
         """One call. Returns an exit status if the session ends with it."""
         evaluator = self.evaluator
         self.router.begin(call)
+        evaluator.inside = True
+        if self._rang:
+            self._rang = False
+            self.router.interrupted = call in self._named()
         if self.router.outlived:
             self.accounts.spent()  # by others, since the last call
         start = perf_counter()
@@ -102,8 +106,6 @@ class Server:
 
     def _act(self, run: messages.Run, done: messages.Done) -> None:
         evaluator = self.evaluator
-        if self.router.interrupted:
-            self.router.take_interrupt()
         action = run.action
         if action == messages.EXEC:
             rich = run.flags & messages.WANT_MIME
@@ -172,7 +174,9 @@ class Server:
         """Report what left the code. Returns the exit status if it ends the session."""
         evaluator = self.evaluator
         status = None
-        if isinstance(error, SystemExit):
+        kind = type(error)  # not isinstance(): that asks the error, whose class may answer by raising
+        if issubclass(kind, SystemExit):
+            assert isinstance(error, SystemExit)
             status, text = exit_status(error)
             done.outcome = messages.EXITED
             if text is not None:
@@ -184,11 +188,12 @@ class Server:
                 done.flags |= messages.LEAVING
                 done.extra = {"exit": status}
             return status
-        if isinstance(error, CannotTravel):
+        if kind is CannotTravel:
+            assert isinstance(error, CannotTravel)
             done.outcome = messages.REFUSED
             done.extra = {"type_name": error.type_name, "why": error.why}
             return None
-        done.outcome = messages.INTERRUPTED if isinstance(error, KeyboardInterrupt) else messages.FAILED
+        done.outcome = messages.INTERRUPTED if issubclass(kind, KeyboardInterrupt) else messages.FAILED
         quiet = run.action not in (messages.EXEC, messages.EVAL, messages.CALL)
         text = evaluator.report(error, quiet)
         from .._protocol.records import ErrorInfo
@@ -281,7 +286,7 @@ class Server:
         if getattr(sys, "stdin", None) is sys.__stdin__ is not None:
             self.open_stdin(*self._stdin_encoding)
 
-    def _install_handler(self) -> None:
+    def install_handler(self) -> None:
         """Take SIGINT, as the interpreter's default handler.
 
         Code that puts the default handler back, as asyncio.run() does at its end, or that looks whether it is in
@@ -305,22 +310,27 @@ class Server:
         if os.getpid() != self.pid:
             plain_handler(signum, frame)
         if not self.evaluator.inside:
+            self._rang = True  # for a call that is only just coming, perhaps
             return
         if self._asking:
             raise KeyboardInterrupt
-        call = self.router.call
-        waiting = self.channel.arrived()
-        named = [about for kind, about, _ in waiting if kind == messages.INTERRUPT]
-        waiting[:] = [each for each in waiting if each[0] != messages.INTERRUPT]
-        if named and call not in named:
+        named = self._named()
+        if named and self.router.call not in named:
             return
         loop = self.evaluator.loop
         if loop is not None and loop.interrupt(frame):
             return
-        if frame is not None and is_ours(frame) and frame.f_code is not _LAUNCH:
+        if frame is not None and is_ours(frame) and frame.f_code not in _LAUNCH:
             self.router.interrupted = True
             return
         raise KeyboardInterrupt
+
+    def _named(self) -> list[int]:
+        """The calls that interrupts which have arrived are for. They are taken in with that."""
+        waiting = self.channel.arrived()
+        named = [about for kind, about, _ in waiting if kind == messages.INTERRUPT]
+        waiting[:] = [each for each in waiting if each[0] != messages.INTERRUPT]
+        return named
 
     def _end_forked(self, error: BaseException | None) -> int:
         """A child that the code forked came back here: it ends as a script of its own would."""
@@ -335,4 +345,4 @@ class Server:
         return status
 
 
-_LAUNCH = Evaluator._launch.__code__
+_LAUNCH = (Evaluator._launch.__code__, Evaluator.call.__code__)

@@ -88,7 +88,7 @@ class Router:
             return
         for stream in streams:
             try:
-                stream.flush()
+                stream.flush()  # type: ignore[union-attr]
             except Exception:  # whatever the code has put there: its matter
                 continue
 

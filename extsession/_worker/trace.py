@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 
 TYPE_CHECKING = False
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+_TRACEBACK: Any = vars(BaseException)["__traceback__"]
+_CAUSE: Any = vars(BaseException)["__cause__"]
+_CONTEXT: Any = vars(BaseException)["__context__"]
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)
 _PACKAGE = __package__
 _ROOT = __package__.rpartition(".")[0] + "."
 
@@ -17,6 +22,11 @@ def is_ours(frame: FrameType) -> bool:
     """Whether a frame runs this package's code rather than the user's or a library's."""
     name = frame.f_globals.get("__package__")
     return name == _PACKAGE or (type(name) is str and name.startswith(_ROOT + "_"))
+
+
+def traceback_of(error: BaseException) -> Any:
+    """Its `__traceback__`, without asking its class, which may raise."""
+    return _TRACEBACK.__get__(error)
 
 
 def trim(error: BaseException) -> None:
@@ -28,9 +38,10 @@ def trim(error: BaseException) -> None:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        each.__traceback__ = _trimmed(each.__traceback__)
-        todo += [each.__cause__, each.__context__]  # type: ignore[list-item]
-        members = getattr(each, "exceptions", None)
+        # by the base's own descriptors: a class may have a __getattribute__ that raises
+        _TRACEBACK.__set__(each, _trimmed(_TRACEBACK.__get__(each)))
+        todo += [_CAUSE.__get__(each), _CONTEXT.__get__(each)]
+        members = None if _GROUP is None or not issubclass(type(each), _GROUP) else _GROUP.exceptions.__get__(each)
         if type(members) is tuple:
             todo += [one for one in members if isinstance(one, BaseException)]
 
@@ -86,8 +97,11 @@ class Sources:
                 self._give(filename, text)
 
     def _give(self, filename: str, text: str) -> None:
+        lines = text.splitlines(True)
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"  # as linecache does it: the carets of 3.11 depend on it
         # without a modification time, checkcache() leaves the entry alone
-        self._given.cache[filename] = (len(text), None, text.splitlines(True), filename)
+        self._given.cache[filename] = (len(text), None, lines, filename)
 
 
 def format_error(error: BaseException, sources: Sources) -> str:
@@ -96,7 +110,7 @@ def format_error(error: BaseException, sources: Sources) -> str:
         sources.serve()
         import traceback
 
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return "".join(traceback.format_exception(type(error), error, traceback_of(error)))
     except RecursionError:
         return "%s: (its traceback is too deep to format)\n" % type(error).__name__
     except Exception:  # no descriptor is left to import with, say
@@ -106,7 +120,7 @@ def format_error(error: BaseException, sources: Sources) -> str:
 def _plainly(error: BaseException) -> str:
     """A traceback without help from the library."""
     lines = ["Traceback (most recent call last):\n"]
-    trace = error.__traceback__
+    trace = traceback_of(error)
     while trace is not None:
         code = trace.tb_frame.f_code
         lines.append('  File "%s", line %d, in %s\n' % (code.co_filename, trace.tb_lineno, code.co_name))

@@ -346,9 +346,10 @@ def test_an_error_as_data(shared: ExtSession) -> None:
 
 
 def normal(traceback: str) -> str:
-    """A traceback without what may differ: the name of the source."""
+    """A traceback without what may differ: the name of the source, and how deep a recursion can go."""
     import re
 
+    traceback = re.sub(r"repeated \d+ more", "repeated N more", traceback)
     return re.sub(r'File "<[^>]*>"', 'File "<source>"', traceback)
 
 
@@ -376,7 +377,7 @@ def test_tracebacks_are_those_of_an_interpreter(shared: ExtSession, tmp_path: Pa
     script.write_text(source)
     plain = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=SOON).stderr
     results = run(shared, source)
-    assert normal(results.stderr) == plain.replace(str(script), "<source>")
+    assert normal(results.stderr) == normal(plain.replace(str(script), "<source>"))
     assert "extsession" not in results.stderr
 
 
