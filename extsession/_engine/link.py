@@ -100,7 +100,7 @@ class Link:
         self._full_poll = select.poll()
         self._selector: selectors.BaseSelector | None = None
         self._standby: dict[int, _Pipe] = {}  # pipes that stdout may go on in, by number; also ended ones
-        self._awaited = 0  # the number of the pipe that stdout goes on in, if it has not come yet
+        self._awaited: int | None = None  # the number of the pipe that stdout goes on in, if it has not come yet
         self._blocked = False  # bytes wait for room in the channel
         self._first_poll.register(self._channel_fd, select.POLLIN)
         self._first_poll.register(process.leash, select.POLLIN)
@@ -378,6 +378,7 @@ class Link:
         pipe = self._add(fd, messages.STDOUT, _Role.STANDBY)
         pipe.number = number
         if number == self._awaited:
+            self._awaited = None
             pipe.role = _Role.CURRENT
         else:
             self._standby[number] = pipe

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROOT = "_extsession"
+_future = sys.modules.get("__future__")  # it came with this module, and is not there in a bare interpreter
 #: modules of C that the user's code does not see because we use them; another import makes them again
 _HIDDEN = frozenset(["__future__", "_ast", "_socket", "fcntl", "resource", "select"])
 
@@ -29,6 +30,7 @@ class Loader:
     def __init__(self, codes: dict[str, bytes]) -> None:
         self._codes = codes
         self._modules: dict[str, Any] = {}
+        self._hidden: dict[str, Any] = {"__future__": _future}
         self._builtins = {**vars(builtins), "__import__": self._import}
 
     def load(self, name: str) -> Any:
@@ -51,10 +53,13 @@ class Loader:
         self, name: str, scope: Any = None, local: Any = None, wanted: Any = (), level: int = 0
     ) -> Any:
         if not level:
-            hide = name in _HIDDEN and name not in sys.modules
-            found = __import__(name, scope, local, wanted, level)
-            if hide:
-                del sys.modules[name]
+            found = self._hidden.get(name)
+            if found is None:
+                hide = name in _HIDDEN and name not in sys.modules
+                found = __import__(name, scope, local, wanted, level)
+                if hide:
+                    self._hidden[name] = found
+                    del sys.modules[name]
             return found
         package = scope["__package__"]
         for _ in range(level - 1):
@@ -69,7 +74,7 @@ class Loader:
 
 def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     """Become a warden and its session. Returns in the session only, when it is to end as an interpreter ends."""
-    sys.modules.pop("__future__", None)  # came with this module, as do its likes in _HIDDEN
+    sys.modules.pop("__future__", None)
     channel: int = config["channel"]
     leash: int = config["leash"]
     parent, child = os.pipe()  # tells the session that the warden is ready to take orphans
