@@ -28,8 +28,9 @@ import anyio.lowlevel
 
 from .._engine.call import Call
 from .._engine.completion import Outcome
-from .._engine.core import Core, prompt_of
+from .._engine.core import Core
 from .._engine.machine import Phase
+from .._engine.results import prompt_of
 from ..errors import SessionClosed
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import anyio
 import anyio.lowlevel
 
 from .._engine.call import Call
-from .._engine.core import ResultsCore
 from .._engine.output import OutputChunk
+from .._engine.results import ResultsCore
 from .driver import Driver, shown
 
 

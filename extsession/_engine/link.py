@@ -14,7 +14,6 @@ import array
 import contextlib
 import enum
 import fcntl
-import mmap
 import os
 import select
 import selectors
@@ -26,11 +25,12 @@ import termios
 from typing import Any
 
 from .._launch.base import ExitReport, Process
-from .._protocol import messages, pickles
+from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import SessionClosed
 from .machine import Order, SessionMachine
+from .shared import map_buffers
 
 _PACE = 0.002
 _MOMENT = struct.pack("@ll", 0, int(_PACE * 1e6))
@@ -40,8 +40,6 @@ _CHUNK = 65536
 _FLOOD = 1 << 20
 _MOST_FDS = 16
 _ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
-_F_GET_SEALS = 1034
-_NEEDED_SEALS = 0x2 | 0x4 | 0x8  # SHRINK, GROW, WRITE
 _F_SETPIPE_SZ = 1031
 _SIGNALS = {
     Order.INTERRUPT: signal.SIGINT,
@@ -280,7 +278,11 @@ class Link:
     def _take_frames(self, frames: list[tuple[int, int, Any]], now: float) -> None:
         machine = self.machine
         for kind, call, body in frames:
-            if kind == messages.INPUT:  # the prompt was written before
+            # a prompt, or what a thread saw printed before its own: it is in the pipes already
+            current = machine.current
+            if kind == messages.INPUT or (
+                kind == messages.LATE and current is not None and current.number == call
+            ):
                 for pipe in self._of(_Role.CURRENT):
                     self._drain(pipe, now)
             machine.on_frame(kind, call, body, now)
@@ -310,7 +312,8 @@ class Link:
                 if done.flags & messages.NEW_PIPES:
                     self._change_pipes(call.number, now)
                 if done.flags & messages.SHARED:
-                    done.buffers = self._map(done)
+                    (fd,) = self._take(1)
+                    done.buffers = map_buffers(fd, done, self._most_shared)
             except ProtocolFault as fault:
                 machine.on_fault(fault)
         machine.on_drained(now)
@@ -425,37 +428,6 @@ class Link:
             self._read_pipe(pipe, now)
         for fd, stream in zip(new, (messages.STDOUT, messages.STDERR), strict=True):
             self._add(fd, stream)
-
-    def _map(self, done: messages.Done) -> list[Any]:
-        """The buffers of a value that came in a sealed memory file."""
-        (fd,) = self._take(1)
-        try:
-            sizes = (done.extra or {}).get("sizes")
-            if type(sizes) is not list or not all(type(size) is int and size >= 0 for size in sizes):
-                raise ProtocolFault("shared buffers without sizes")
-            try:
-                seals = fcntl.fcntl(fd, _F_GET_SEALS)
-            except OSError:
-                seals = 0
-            total = sum(sizes)
-            if self._most_shared is not None and total > self._most_shared:
-                raise ProtocolFault("more shared bytes than are allowed")
-            # sealed before it is mapped: a file that shrinks under a mapping kills the process that reads it
-            if seals & _NEEDED_SEALS != _NEEDED_SEALS or os.fstat(fd).st_size != total:
-                raise ProtocolFault("shared buffers that are not sealed")
-            if not total:
-                return [b"" for _ in sizes]
-            if done.kind == pickles.BYTES and len(sizes) == 1:
-                return [_read_file(fd, total)]
-            view = memoryview(mmap.mmap(fd, total, access=mmap.ACCESS_COPY))
-        finally:
-            os.close(fd)
-        pieces = []
-        at = 0
-        for size in sizes:
-            pieces.append(view[at : at + size])
-            at += size
-        return pieces
 
     def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -588,15 +560,3 @@ def _waiting(fd: int) -> int:
     answer = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, answer)
     return answer[0]
-
-
-def _read_file(fd: int, size: int) -> bytes:
-    pieces = []
-    at = 0
-    while at < size:
-        piece = os.pread(fd, size - at, at)
-        if not piece:
-            raise ProtocolFault("a shared buffer is shorter than it was")
-        pieces.append(piece)
-        at += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -8,7 +8,6 @@ carry these in and out; a rule that sync and async share is written here.
 from __future__ import annotations
 
 import enum
-import signal
 import weakref
 from collections import deque
 from typing import Any
@@ -20,15 +19,13 @@ from .._protocol.frames import pack_frame, pack_header
 from .._protocol.records import ErrorInfo
 from ..errors import (
     CallCancelled,
-    CallTimeout,
     ExtSessionError,
-    LaunchError,
     RemoteProtocolError,
     SessionClosed,
-    SessionDied,
     remote_exception,
 )
 from ..options import Ladder
+from . import reasons
 from .call import Call, State
 from .completion import Completion, Outcome, Step, Usage
 from .merge import Merger
@@ -119,7 +116,6 @@ class SessionMachine:
         self._placed: dict[int, int] = {}
         self._unplaced: dict[int, RichOutput] = {}
         self._startup = bytearray()
-        self._taken_steps: list[Step] = []
 
     # what users ask
 
@@ -300,7 +296,6 @@ class SessionMachine:
             self.draining = None
             call.done = done
             self.phase = Phase.EXITING
-            self._begin_exit(call, now)
             return
         self.draining = None
         self.current = None
@@ -325,11 +320,11 @@ class SessionMachine:
         self._merger.settle()
         was, self.phase = self.phase, Phase.DEAD
         self.report = report
-        name = signal_name(report.signal)
+        name = reasons.signal_name(report.signal)
         current, self.current = self.current, None
         self._deadline = None
         if self.error is None:
-            self.error = self._why(was, report, name, current)
+            self.error = self._why(was, report, current)
         if current is not None:
             self._end_current(current, report, name)
         waiting, self._queue = self._queue, deque()
@@ -351,12 +346,8 @@ class SessionMachine:
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             if self.phase is Phase.STARTING and self.error is None:
-                self.error = LaunchError(
-                    f"{self._python} did not become a session in time; it printed: {self._printed()!r}",
-                    python=self._python,
-                    command=self._command,
-                    stderr=self._printed(),
-                )
+                what = "was not there in time"
+                self.error = reasons.not_started(self._python, self._command, what, self._printed())
             self.orders.append(Order.KILL)
 
     def next_deadline(self) -> float | None:
@@ -514,7 +505,7 @@ class SessionMachine:
         if call.stop_cause is not None and outcome is Outcome.INTERRUPTED:
             outcome = call.stop_cause
             if outcome is Outcome.TIMED_OUT:
-                call.error = self._timeout_error(call, done.wall, True)
+                call.error = reasons.timed_out(call, done.wall, True)
         code = (done.extra or {}).get("exit") if outcome is Outcome.EXITED else None
         self._complete(
             call, Completion(call.number, outcome, True, error, usage, code, None, call.steps)
@@ -537,7 +528,7 @@ class SessionMachine:
             outcome = call.stop_cause
             call.error = self.error
             if outcome is Outcome.TIMED_OUT:
-                call.error = self._timeout_error(call, None, False)
+                call.error = reasons.timed_out(call, None, False)
         else:
             outcome = self._ended_by or Outcome.LOST
             call.error = self.error
@@ -558,16 +549,6 @@ class SessionMachine:
             self.finished.append(call)
         call.completion = completion  # last: another thread may look for it
 
-    def _timeout_error(self, call: Call, wall: float | None, survived: bool) -> CallTimeout:
-        reached = wall if wall is not None else call.timeout
-        return CallTimeout(
-            f"call {call.number} ran longer than its timeout of {call.timeout} s"
-            + ("" if survived else "; it did not react, so its session was ended"),
-            allowed=call.timeout,
-            reached=reached,
-            survived=survived,
-        )
-
     def _climb(self, call: Call, now: float) -> None:
         """The time of a step is over: take the next one."""
         if not call.steps:
@@ -581,37 +562,14 @@ class SessionMachine:
             self.orders.append(Order.KILL)
             call.deadline = None
 
-    def _begin_exit(self, call: Call, now: float) -> None:
-        # what atexit and threads do counts against the call's time, if it has one
-        if call.timeout is None:
-            call.deadline = None
-
-    def _why(
-        self, was: Phase, report: ExitReport, name: str | None, current: Call | None
-    ) -> ExtSessionError:
+    def _why(self, was: Phase, report: ExitReport, current: Call | None) -> ExtSessionError:
         """The error for all that can no longer be done."""
         if was is Phase.STARTING and self._ended_by is None:
-            return LaunchError(
-                f"{self._python} ended before it became a session"
-                f" ({_ending(report, name)}); it printed: {self._printed()!r}",
-                python=self._python,
-                command=self._command,
-                stderr=self._printed(),
-            )
+            what = f"ended ({reasons.ending(report)})"
+            return reasons.not_started(self._python, self._command, what, self._printed())
         if self._exit_code is not None and current is None:
             return SessionClosed("the session was ended by exit()")
-        running = None
-        stderr = None
-        text = f"the session has ended ({_ending(report, name)})"
-        if self._ended_by is Outcome.KILLED:
-            text = f"the session was ended by its user ({_ending(report, name)})"
-        if current is not None:
-            running = current.label
-            stderr = current.output.joined("stderr")[-4096:].decode("utf-8", "replace")
-            text += f" in call {current.number}"
-            if stderr:
-                text += f"; the last on its stderr:\n{stderr[-1000:]}"
-        return SessionDied(text, exit_code=report.exit_code, signal=name, running=running, stderr=stderr)
+        return reasons.died(report, current, self._ended_by is Outcome.KILLED)
 
     def on_fault(self, fault: ProtocolFault) -> None:
         """The session broke the protocol: it is ended, and nothing else is harmed."""
@@ -674,23 +632,3 @@ _OUTCOMES = {
     messages.EXITED: Outcome.EXITED,
     messages.REFUSED: Outcome.FAILED,
 }
-
-
-def signal_name(number: int | None) -> str | None:
-    """"SIGSEGV" for 11."""
-    if number is None:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _ending(report: ExitReport, name: str | None) -> str:
-    if name is not None:
-        return f"killed by {name}"
-    if report.exit_code is not None:
-        return f"exit status {report.exit_code}"
-    return "its end was not seen"
-
-

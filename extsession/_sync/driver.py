@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 
 from .._engine.call import Call
-from .._engine.core import Core, prompt_of
+from .._engine.core import Core
+from .._engine.results import prompt_of
 from .._engine.stdin import InputCallback
 from ..errors import SessionClosed
 from .hub import Hub

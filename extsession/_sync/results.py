@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from .._engine.call import Call
-from .._engine.core import ResultsCore
 from .._engine.output import OutputChunk
+from .._engine.results import ResultsCore
 from .driver import Driver
 
 

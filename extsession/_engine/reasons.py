@@ -1,0 +1,68 @@
+"""Why something ended, as an error that says so."""
+
+from __future__ import annotations
+
+import signal
+
+from .._launch.base import ExitReport
+from ..errors import CallTimeout, LaunchError, SessionDied
+from .call import Call
+
+
+def signal_name(number: int | None) -> str | None:
+    """SIGSEGV for 11."""
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def ending(report: ExitReport) -> str:
+    """How a process ended, in a few words."""
+    name = signal_name(report.signal)
+    if name is not None:
+        return f"killed by {name}"
+    if report.exit_code is not None:
+        return f"exit status {report.exit_code}"
+    return "its end was not seen"
+
+
+def not_started(python: str, command: list[str], what: str, printed: str) -> LaunchError:
+    """An interpreter that did not become a session."""
+    return LaunchError(
+        f"{python} did not become a session: it {what}; it printed: {printed!r}",
+        python=python,
+        command=command,
+        stderr=printed,
+    )
+
+
+def timed_out(call: Call, wall: float | None, survived: bool) -> CallTimeout:
+    """A call that ran longer than its timeout. wall: how long, if it came to an end."""
+    return CallTimeout(
+        f"call {call.number} ran longer than its timeout of {call.timeout} s"
+        + ("" if survived else "; it did not react, so its session was ended"),
+        allowed=call.timeout,
+        reached=wall if wall is not None else call.timeout,
+        survived=survived,
+    )
+
+
+def died(report: ExitReport, running: Call | None, by_user: bool) -> SessionDied:
+    """A session that has ended. running: the call it was in."""
+    text = f"the session {'was ended by its user' if by_user else 'has ended'} ({ending(report)})"
+    stderr = None
+    if running is not None:
+        stderr = running.output.joined("stderr")[-4096:].decode("utf-8", "replace")
+        text += f" in call {running.number}"
+        if stderr:
+            text += f"; the last on its stderr:\n{stderr[-1000:]}"
+    return SessionDied(
+        text,
+        exit_code=report.exit_code,
+        signal=signal_name(report.signal),
+        running=None if running is None else running.label,
+        stderr=stderr,
+    )
