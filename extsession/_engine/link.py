@@ -170,6 +170,12 @@ class Link:
         fileno: int = self._selector.fileno()  # type: ignore[attr-defined]
         return fileno
 
+    def drop_pollable(self) -> None:
+        """Nobody watches any more: one descriptor less."""
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+
     def step(self, now: float, ready: list[tuple[int, int]] | None = None) -> None:
         """Take in what has arrived, then let deadlines fire, then send. Never blocks."""
         if self.closed:

@@ -45,7 +45,7 @@ def timed_out(call: Call, wall: float | None, survived: bool) -> CallTimeout:
         f"call {call.number} ran longer than its timeout of {call.timeout} s"
         + ("" if survived else "; it did not react, so its session was ended"),
         allowed=call.timeout,
-        reached=wall if wall is not None else call.timeout,
+        reached=max(wall or 0.0, call.timeout or 0.0),  # its own clock starts a moment after ours
         survived=survived,
     )
 

@@ -133,9 +133,17 @@ class ResultsCore:
 
 
 def prompt_of(call: Call, encoding: str) -> str:
-    """What the code printed before it asked for input: the last line, which has no end. getpass asks on stderr."""
+    """What the code printed before it asked for input: the last line, which has no end. getpass asks on stderr.
+
+    To be called once for each line: the line end that a person types after a prompt is not in the output.
+    """
     events = call.output.events
-    tail = call.output.joined(events[-1].stream)[-4096:] if events else b""
+    if not events:
+        return ""
+    stream = events[-1].stream
+    text = call.output.joined(stream)
+    tail = text[max(call.stdin.seen.get(stream, 0), len(text) - 4096) :]
+    call.stdin.seen[stream] = len(text)
     return tail[tail.rfind(b"\n") + 1 :].decode(encoding, "replace")
 
 

@@ -42,6 +42,7 @@ class CallStdin:
         self.waits = given == PIPE and isinstance(given, str)
         self.callback: InputCallback | None = None
         self.own: LineSource | None = None
+        self.seen: dict[str, int] = {}  # stream -> bytes of it that earlier prompts were taken from
         self.password = False  # what is asked for now must not be shown
         self.asks = False  # the callback is to be called
         self.asked = False  # and was not called for this line before

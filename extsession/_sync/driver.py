@@ -62,6 +62,9 @@ class Driver:
                     finally:
                         self._driving.release()
                         self._wake()
+                    self.deliver()  # not while driving: what is called back may wait for the session itself
+                    if self.core.link.closed and not is_done():
+                        raise SessionClosed("the session was closed while it was waited for")
                 else:
                     self._sleep(is_done, deadline)
         finally:
@@ -88,7 +91,7 @@ class Driver:
         """Call back those who want to know, outside of the lock."""
         machine = self.core.machine
         call = machine.current
-        if call is not None and call.input_waiting and call.stdin.asks:
+        if call is not None and self._asks():
             self._ask(call)
         while machine.finished:
             with self.lock:
@@ -97,6 +100,11 @@ class Driver:
                 for callback in each.take_callbacks():
                     callback(each)
             self._wake()
+
+    def _asks(self) -> bool:
+        """Whether the code waits for a line that a callback gives."""
+        call = self.core.machine.current
+        return call is not None and call.input_waiting and call.stdin.asks
 
     def _drive(self, is_done: Callable[[], bool], deadline: float | None, attend: bool) -> None:
         link = self.core.link
@@ -122,16 +130,14 @@ class Driver:
                     now = time.monotonic()
                     with self.lock:
                         link.step(now, ready)
-                if machine.finished or machine.current is not None:
-                    self.deliver()
+                if machine.finished or self._asks():
+                    return
                 if self._waiters:
                     self._wake()
                 if deadline is not None and now >= deadline:
                     return
         finally:
             machine.attended = False
-        if link.closed and not is_done():
-            raise SessionClosed("the session was closed while it was waited for")
 
     def _sleep(self, is_done: Callable[[], bool], deadline: float | None) -> None:
         until = self.core.machine.next_deadline()

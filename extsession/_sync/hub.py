@@ -165,13 +165,18 @@ class Hub:
                     self._watch(driver)
 
     def _watch(self, driver: Driver) -> None:
-        with driver.lock:
-            if driver.core.link.closed:
-                return
-            fd = driver.core.link.pollable()
-            self._selector.register(fd, selectors.EVENT_READ, driver)
-            self._watched[driver] = fd
-            driver.watched = True
+        # never waits for a session's lock: its holder may wait for ours
+        if not driver.lock.acquire(blocking=False):
+            self.notice(driver)
+            return
+        try:
+            if not driver.core.link.closed:
+                fd = driver.core.link.pollable()
+                self._selector.register(fd, selectors.EVENT_READ, driver)
+                self._watched[driver] = fd
+                driver.watched = True
+        finally:
+            driver.lock.release()
 
     def _unwatch(self, driver: Driver) -> None:
         fd = self._watched.pop(driver, None)
@@ -179,6 +184,11 @@ class Hub:
         if fd is not None:
             with contextlib.suppress(KeyError, ValueError, OSError):
                 self._selector.unregister(fd)
+            if driver.lock.acquire(blocking=False):
+                try:
+                    driver.core.link.drop_pollable()
+                finally:
+                    driver.lock.release()
 
     def _attend(self, driver: Driver) -> None:
         if driver.is_driven:  # a caller has come: it takes in what arrives

@@ -84,18 +84,28 @@ class Channel:
             self._frames += self._decoder.feed(data)
         return plain
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether `receive` would not block."""
+        return bool(self._frames)
+
     def arrived(self) -> list[Frame]:
         """Take in what has arrived, without blocking; returns the frames that wait, which stay."""
-        import select
-
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
+        poll = self.poll()
         while poll.poll(0):
             try:
                 self._read()
             except EOFError:
                 break
         return self._frames
+
+    def poll(self) -> Any:
+        """A poll object that waits for something to arrive."""
+        import select
+
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return poll
 
     def _read(self) -> None:
         space = self._decoder.space()

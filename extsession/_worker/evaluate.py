@@ -107,24 +107,23 @@ class Evaluator:
 
     def call(self, function: Any, args: Any, kwargs: Any) -> Any:
         """The result of a function, awaited if it is a coroutine."""
-        self._check()
+        self.inside = True
+        if self.router is not None and self.router.interrupted:
+            self.router.take_interrupt()
         value = function(*args, **kwargs)
         if type(value).__name__ == "coroutine":
             value = self._await(value)
         return value
 
     def _launch(self, code: CodeType) -> Any:
-        self._check()
+        # from here on an interrupt is raised where it comes; here, if it came since the call began
+        self.inside = True
+        if self.router is not None and self.router.interrupted:
+            self.router.take_interrupt()
         value = eval(code, self.namespace)
         if code.co_flags & _COROUTINE and not code.co_flags & (_GENERATOR | _ASYNC_GENERATOR):
             value = self._await(value)
         return value
-
-    def _check(self) -> None:
-        """From here on an interrupt is raised where it comes; here, if it came since the call began."""
-        self.inside = True
-        if self.router is not None and self.router.interrupted:
-            self.router.take_interrupt()
 
     def _await(self, coroutine: Any) -> Any:
         if self.loop is None:
@@ -133,7 +132,7 @@ class Evaluator:
             self.loop = SessionLoop()
             if self.router is not None:
                 self.router.tasks = self.loop.call
-        return self.loop.run(coroutine, self.router.call if self.router is not None else 0)
+        return self.loop.run(coroutine, self.router)
 
     def report(self, error: BaseException, quiet: bool = False) -> str:
         """Print the traceback of `error` as an interpreter would (not if `quiet`); returns its text."""

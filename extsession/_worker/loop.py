@@ -20,18 +20,22 @@ class SessionLoop:
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
 
-    def run(self, coroutine: Any, call: int = 0) -> Any:
-        token = self.call.set(call)
+    def run(self, coroutine: Any, router: Any = None) -> Any:
+        """The result of a coroutine. router: of a session in a child, which knows the call and of interrupts."""
+        token = self.call.set(router.call if router is not None else 0)
         try:
-            return self._run(coroutine)
+            return self._run(coroutine, router)
         finally:
             self.call.reset(token)
 
-    def _run(self, coroutine: Any) -> Any:
+    def _run(self, coroutine: Any, router: Any) -> Any:
         asyncio.set_event_loop(self._loop)
         self._interrupted = False
         self._task = task = self._loop.create_task(coroutine)
         try:
+            # an interrupt that came before the task was there; from here on `interrupt` sees to it
+            if router is not None and router.interrupted:
+                router.take_interrupt()
             return self._loop.run_until_complete(task)
         except asyncio.CancelledError:
             if self._interrupted:
@@ -48,7 +52,8 @@ class SessionLoop:
         if self._task is None or self._task.done() or frame is None:
             return False
         module = str(frame.f_globals.get("__name__", ""))
-        if not (module.startswith("asyncio.") or module == "selectors"):
+        waits = module.startswith("asyncio.") or module == "selectors"
+        if not waits and frame.f_code is not SessionLoop._run.__code__:
             return False
         self._interrupted = True
         # also wakes the selector

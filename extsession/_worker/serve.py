@@ -40,6 +40,8 @@ class Server:
         self.evaluator.router = router
         self.accounts = Accounts()
         self._rang = False  # an interrupt's signal came while nothing ran
+        self._taking = False  # reads the channel in the signal handler
+        self._again = False
         self._asking = False  # waits for input: an interrupt may be raised
         self._loaded = 0
         self._stdio: Any = None
@@ -81,7 +83,7 @@ class Server:
         evaluator.inside = True
         if self._rang:
             self._rang = False
-            self.router.interrupted = call in self._named()
+            self.router.interrupted = call in (self._named() or ())
         if self.router.outlived:
             self.accounts.spent()  # by others, since the last call
         start = perf_counter()
@@ -269,9 +271,12 @@ class Server:
         call = router.call
         router.flush()
         self.channel.send(messages.INPUT, call, [b"\1" if password else b"\0"])
+        poll = self.channel.poll()
         self._asking = True
         try:
             while True:
+                if not self.channel.has_frames:
+                    self._wait(poll)
                 kind, about, body = self.channel.receive()
                 if kind == messages.STDIN and about == call:
                     return bytes(body[1:])
@@ -281,6 +286,13 @@ class Server:
             return b""
         finally:
             self._asking = False
+
+    def _wait(self, poll: Any) -> None:
+        """Wait for a message. The one place in our code where an interrupt is raised: nothing is half done here."""
+        router = self.router
+        if router.interrupted:
+            router.take_interrupt()
+        poll.poll()
 
     def _reset_stdin(self) -> None:
         if getattr(sys, "stdin", None) is sys.__stdin__ is not None:
@@ -312,9 +324,14 @@ class Server:
         if not self.evaluator.inside:
             self._rang = True  # for a call that is only just coming, perhaps
             return
-        if self._asking:
-            raise KeyboardInterrupt
+        if self._asking:  # a message may be half read: only where nothing is
+            if frame is not None and frame.f_code is _WAIT:
+                raise KeyboardInterrupt
+            self.router.interrupted = True
+            return
         named = self._named()
+        if named is None:
+            return  # this handler interrupted itself: the first one sees to it
         if named and self.router.call not in named:
             return
         loop = self.evaluator.loop
@@ -325,12 +342,24 @@ class Server:
             return
         raise KeyboardInterrupt
 
-    def _named(self) -> list[int]:
-        """The calls that interrupts which have arrived are for. They are taken in with that."""
-        waiting = self.channel.arrived()
-        named = [about for kind, about, _ in waiting if kind == messages.INTERRUPT]
-        waiting[:] = [each for each in waiting if each[0] != messages.INTERRUPT]
-        return named
+    def _named(self) -> list[int] | None:
+        """The calls that interrupts which have arrived are for. They are taken in with that.
+
+        None: the signal came while this very function was reading the channel, and what it is about is found there.
+        """
+        if self._taking:
+            self._again = True
+            return None
+        named: list[int] = []
+        while True:
+            self._taking = True
+            self._again = False
+            waiting = self.channel.arrived()
+            named += [about for kind, about, _ in waiting if kind == messages.INTERRUPT]
+            waiting[:] = [each for each in waiting if each[0] != messages.INTERRUPT]
+            self._taking = False
+            if not self._again:
+                return named
 
     def _end_forked(self, error: BaseException | None) -> int:
         """A child that the code forked came back here: it ends as a script of its own would."""
@@ -345,4 +374,5 @@ class Server:
         return status
 
 
+_WAIT = Server._wait.__code__
 _LAUNCH = (Evaluator._launch.__code__, Evaluator.call.__code__)

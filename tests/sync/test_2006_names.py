@@ -545,3 +545,33 @@ def test_session_is_the_class_that_the_child_runs() -> None:
 
     assert session.Evaluator is evaluate.Evaluator is serve.Evaluator
     assert Session is session.Session
+
+
+def test_a_callback_may_use_the_session_while_another_waits(session: ExtSession) -> None:
+    values: list[object] = []
+    results = session.execute("x = input()", stdin="PIPE")
+    results.add_done_callback(lambda r: values.append(session.eval("x + '!'")))
+    waiting = threading.Thread(target=results.wait, args=(SOON,))
+    waiting.start()
+    session.writeline("y")
+    waiting.join(SOON)
+    assert not waiting.is_alive()
+    until(lambda: values == ["y!"])
+
+
+def test_many_wait_for_one(session: ExtSession) -> None:
+    results = session.execute("print(input())", stdin="PIPE")
+    later = session.execute("print('later')")
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda each=each: found.append(each.wait(SOON).stdout))
+        for each in (results, later, results, later)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        session.readcodes()  # which takes in what has come, while others sleep in their wait
+    session.writeline("now")
+    for thread in threads:
+        thread.join(SOON)
+    assert sorted(found) == ["later\n", "later\n", "now\n", "now\n"]

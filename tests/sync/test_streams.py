@@ -427,3 +427,319 @@ def test_as_the_interpreter_prints(session: ExtSession) -> None:
     source = "import sys\nfor i in range(300): sys.stdout.write(str(i)); print(end=';')\nprint(1, 2, sep='-', end='!', flush=True)"
     plain = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert out(session, source) == plain.stdout
+
+
+# more of whose output it is
+
+
+@pytest.mark.parametrize("moment", ["during the next call", "after it", "with no call since"])
+@pytest.mark.parametrize("what", ["thread", "process", "fork"])
+def test_output_after_the_end_of_its_call(session: ExtSession, tmp_path: Path, what: str, moment: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    prepare = "import os, subprocess, sys, threading\n"
+    wait = f"open({str(fifo)!r}).read()"
+    source = {
+        "thread": f"def go():\n    {wait}\n    print('late'); print('late err', file=sys.stderr)\n"
+        "threading.Thread(target=go).start()\n",
+        "process": f"subprocess.Popen(['sh', '-c', 'read x < {fifo}; echo late; echo late err >&2'])\n",
+        "fork": f"if not os.fork():\n    {wait}\n    print('late'); print('late err', file=sys.stderr)\n    os._exit(0)\n",
+    }[what]
+    first = session.execute(prepare + source + "print('early')\nNone").wait(10)
+
+    def release() -> None:
+        fifo.write_text("x\n")
+
+    if moment == "during the next call":
+        second = session.execute("print('a'); input(); print('b')", stdin=PIPE)
+        release()
+        until(lambda: (first.late_stdout, first.late_stderr) == ("late\n", "late err\n"))  # the hub takes it in
+        session.writeline("")
+        assert second.wait(10).stdout == "a\nb\n"
+    elif moment == "after it":
+        second = session.execute("print('a'); print('b')").wait(10)
+        release()
+        assert second.stdout == "a\nb\n"
+    else:
+        release()
+        second = None
+    until(lambda: (first.late_stdout, first.late_stderr) == ("late\n", "late err\n"))
+    assert (first.stdout, first.stderr) == ("early\n", "")
+    assert out(session, "print('next')") == "next\n"
+    assert second is None or (second.late_stdout, second.late_stderr) == ("", "")
+
+
+def test_a_thread_that_floods_over_many_calls(session: ExtSession) -> None:
+    source = """
+import threading
+stop = threading.Event()
+def flood():
+    n = 0
+    while not stop.is_set():
+        print("flood", n)
+        n += 1
+    print("end", n)
+thread = threading.Thread(target=flood); thread.start()
+"""
+    first = session.execute(source, output_limit=None).wait(10)
+    for number in range(100):
+        results = session.execute(f"print('call', {number})").wait(10)
+        assert (results.stdout, results.late_stdout) == (f"call {number}\n", "")
+    assert out(session, "stop.set(); thread.join()") == ""
+    until(lambda: "end" in first.stdout + first.late_stdout)
+    lines = (first.stdout + first.late_stdout).splitlines()
+    count = int(lines[-1].split()[1])
+    assert lines[:-1] == [f"flood {n}" for n in range(count)]
+
+
+def test_a_process_that_floods_over_many_calls(session: ExtSession) -> None:
+    source = "import subprocess\np = subprocess.Popen(['sh', '-c', 'while echo flood; do :; done'])"
+    first = session.execute(source, output_limit=10_000).wait(10)
+    for number in range(30):
+        assert out(session, f"print('call', {number})") == f"call {number}\n"
+    assert out(session, "p.kill(); p.wait()\nNone") == ""
+    until(lambda: first.dropped > 0)
+    assert set((first.stdout + first.late_stdout).splitlines()[:-1]) == {"flood"}
+
+
+def test_threads_of_one_call_lose_nothing(session: ExtSession) -> None:
+    source = """
+import sys, threading
+def work(name):
+    for n in range(500):
+        sys.stdout.write(f"{name} {n}\\n")
+threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+for each in threads: each.start()
+work("main")
+for each in threads: each.join()
+"""
+    lines = out(session, source).splitlines()
+    for name in ["a", "b", "c", "d", "main"]:
+        assert [line for line in lines if line.split()[0] == name] == [f"{name} {n}" for n in range(500)]
+    assert len(lines) == 2500
+
+
+def test_executors(session: ExtSession) -> None:
+    source = """
+import concurrent.futures, multiprocessing
+with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    list(pool.map(lambda n: print(f"thread {n}\\n", end=""), range(20)))
+context = multiprocessing.get_context("fork")
+with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+    list(pool.map(print, [f"process {n}\\n" for n in range(20)]))
+print("all")
+"""
+    lines = [line for line in out(session, source).splitlines() if line]
+    assert sorted(lines[:20]) == sorted(f"thread {n}" for n in range(20))
+    assert sorted(lines[20:40]) == sorted(f"process {n}" for n in range(20))
+    assert lines[40:] == ["all"]
+    assert out(session, "print('next')") == "next\n"
+
+
+def test_a_task_that_prints_between_the_prints_of_a_call(session: ExtSession) -> None:
+    source = """
+import asyncio
+async def ticker():
+    while True:
+        await asyncio.sleep(0)
+        print("tick")
+await asyncio.sleep(0)
+task = asyncio.get_running_loop().create_task(ticker())
+"""
+    first = session.execute(source).wait(10)
+    second = session.execute("for n in range(5):\n    print(n)\n    await asyncio.sleep(0)\ntask.cancel()\nNone").wait(10)
+    assert second.stdout == "0\n1\n2\n3\n4\n"
+    until(lambda: "tick\n" in first.stdout + first.late_stdout)
+    assert set((first.stdout + first.late_stdout).split()) == {"tick"}
+
+
+def test_a_thousand_calls_each_their_own(session: ExtSession) -> None:
+    pending = [session.execute(f"import sys\nprint({n})\nprint({n}, file=sys.stderr)") for n in range(1000)]
+    pending[-1].wait(60)
+    for n, results in enumerate(pending):
+        assert results.stdout == results.stderr == f"{n}\n"
+
+
+# more of what code does to its streams
+
+
+@pytest.mark.parametrize("process", ["os.write(1, b'process\\n')", "os.system('echo process')"])
+def test_dup2_to_a_file_is_for_good(session: ExtSession, tmp_path: Path, process: str) -> None:
+    file = tmp_path / "file"
+    source = (
+        "import os\nprint('before')\nkeep = os.dup(1)\n"
+        f"fd = os.open({str(file)!r}, os.O_CREAT | os.O_WRONLY)\n"
+        f"os.dup2(fd, 1)\nprint('in the file')\n{process}\nNone"
+    )
+    assert out(session, source) == "before\n"
+    assert file.read_text() == "in the file\nprocess\n"
+    assert out(session, "print('still in the file')") == ""  # as in an interpreter
+    assert file.read_text().endswith("still in the file\n")
+    assert out(session, "os.dup2(keep, 1)\nprint('back')") == "back\n"
+
+
+def test_a_redirect_that_lasts(session: ExtSession) -> None:
+    session.execute("import io, sys; kept, sys.stdout = sys.stdout, io.StringIO()").wait(10)
+    assert out(session, "print('hidden')") == ""
+    assert out(session, "text = sys.stdout.getvalue(); sys.stdout = kept; print('seen', text)") == "seen hidden\n\n"
+
+
+def test_a_file_object_of_their_own(session: ExtSession) -> None:
+    source = """
+import os, sys
+own = os.fdopen(os.dup(1), "w")
+own.write("one\\n"); own.flush()
+print("two")
+with os.fdopen(os.dup(1), "wb", 0) as raw: raw.write(b"three\\n")
+print("four")
+own.close()
+"""
+    assert out(session, source) == "one\ntwo\nthree\nfour\n"
+
+
+def test_print_what_cannot_be_encoded(session: ExtSession) -> None:
+    results = session.execute("print('good')\nprint('\\ud800')").wait(10)
+    assert isinstance(results.error, UnicodeEncodeError)
+    assert results.stdout == "good\n"
+    assert out(session, "print('next')") == "next\n"
+
+
+def test_a_write_of_what_is_no_text(session: ExtSession) -> None:
+    assert isinstance(session.execute("import sys; sys.stdout.write(b'x')").wait(10).error, TypeError)
+    assert isinstance(session.execute("sys.stdout.buffer.write('x')").wait(10).error, TypeError)
+    assert out(session, "sys.stdout.buffer.write(memoryview(b'view\\n'))\nNone") == "view\n"
+
+
+def test_stderr_of_processes(session: ExtSession) -> None:
+    source = """
+import subprocess, sys
+print("one", file=sys.stderr)
+subprocess.run(["sh", "-c", "echo two >&2"])
+print("three", file=sys.stderr)
+"""
+    results = session.execute(source).wait(10)
+    assert (results.stdout, results.stderr) == ("", "one\ntwo\nthree\n")
+
+
+def test_order_of_events_around_a_process(session: ExtSession) -> None:
+    source = """
+import subprocess, sys
+print("a"); print("b", file=sys.stderr)
+subprocess.run(["echo", "c"])
+print("d", file=sys.stderr); print("e")
+"""
+    results = session.execute(source).wait(10)
+    # where the process's piece stands beside stderr is not promised; on each stream, and for Python code, it is
+    text = "".join(each.text.strip() for each in results.events)
+    assert text.replace("c", "").replace("\n", "") == "abde"
+    assert (results.stdout, results.stderr) == ("a\nc\ne\n", "b\nd\n")
+
+
+# more of limits and sinks
+
+
+def test_limits_are_for_each_call(session: ExtSession) -> None:
+    results = session.execute("import sys\nprint('x' * 10)\nprint('y' * 10, file=sys.stderr)", output_limit=15).wait(10)
+    assert (len(results.stdout) + len(results.stderr), results.dropped) == (15, 7)
+    results = session.execute("print('x')", output_limit=0).wait(10)
+    assert (results.stdout, results.dropped) == ("", 2)
+    assert out(session, "print('z' * 100)") == "z" * 100 + "\n"
+    with pytest.raises(ValueError):
+        session.execute("1", output_limit=-5)
+
+
+def test_a_sink_that_raises_harms_nobody(session: ExtSession) -> None:
+    def sink(chunk: Any) -> None:
+        raise ValueError("the sink's own fault")
+
+    results = session.execute("for i in range(10): print(i)", on_output=sink)
+    try:
+        results.wait(10)
+    except ValueError:
+        pass
+    assert results.wait(10).completion.ok
+    assert out(session, "print('next')") == "next\n"
+
+
+def test_a_hundred_megabytes_to_a_sink(session: ExtSession) -> None:
+    sizes: list[int] = []
+    results = session.execute(
+        "import os\nb = b'x' * 2**20\nfor i in range(100): os.write(1, b)\nNone", on_output=lambda c: sizes.append(len(c.data))
+    )
+    until(lambda: results.done, 60)
+    assert sum(sizes) == 100 * 2**20
+
+
+# more of input
+
+
+def test_an_answer_to_a_chunk(session: ExtSession) -> None:
+    results = session.execute("for _ in range(3):\n    name = input('who? ')\n    print('hello', name)")
+    names = iter(["ann", "bob", "cem"])
+    for chunk in results:
+        for _ in range(chunk.text.count("who? ")):
+            session.writeline(next(names))
+    assert results.completion.ok
+    assert results.stdout == "".join(f"who? hello {name}\n" for name in ("ann", "bob", "cem"))
+
+
+def test_eof_is_bounded_where_nobody_waits(session: ExtSession) -> None:
+    results = session.execute("input()")
+    until(lambda: results.done)
+    assert isinstance(results.error, EOFError)
+
+
+def test_close_stdin(session: ExtSession) -> None:
+    results = session.execute("import sys\nprint(sys.stdin.readlines())", stdin=PIPE)
+    session.writeline("a")
+    session.writeline("b")
+    session.close_stdin()
+    assert results.wait(10).stdout == "['a\\n', 'b\\n']\n"
+
+
+def test_ways_to_read(session: ExtSession) -> None:
+    assert out(session, "import sys\nfor line in sys.stdin: print(repr(line))", stdin="a\nb\n") == "'a\\n'\n'b\\n'\n"
+    assert out(session, "print(sys.stdin.readline(), sys.stdin.buffer.read())", stdin="a\nb") == "a\n b'b'\n"
+    assert out(session, "print(input())", stdin=b"\xc3\xa4") == "ä\n"
+    assert out(session, "print(repr(sys.stdin.read()))", stdin="") == "''\n"
+    assert out(session, "print(len(sys.stdin.read()))", stdin="x" * 3_000_000) == "3000000\n"
+    assert out(session, "print(sys.stdin.isatty(), sys.stdin.fileno())") == "False 0\n"
+
+
+def test_a_function_of_the_session_answers() -> None:
+    with ExtSession(stdin=lambda prompt, password: f"to {prompt}") as session:
+        results = session.execute("print(input('one '), input('two '))")
+        until(lambda: results.done)  # called by the hub
+        assert results.stdout == "one two to one  to two \n"
+        assert out(session, "print(input('x'))", stdin="own") == "xown\n"
+
+
+def test_a_function_that_raises(session: ExtSession, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(prompt: str, password: bool) -> str:
+        raise LookupError("no answer")
+
+    results = session.execute("input()", stdin=fail).wait(10)
+    assert isinstance(results.error, EOFError)
+    assert "no answer" in capsys.readouterr().err
+    assert session.eval("1") == 1
+
+
+def test_input_in_a_fork_is_at_its_end(session: ExtSession) -> None:
+    source = """
+import os
+if not os.fork():
+    try: input()
+    except EOFError: print("end", flush=True)
+    os._exit(0)
+os.wait()
+print(input())
+"""
+    assert out(session, source, stdin="parent") == "end\nparent\n"
+
+
+def test_lines_nobody_read_are_kept_for_the_next_call(session: ExtSession) -> None:
+    session.writeline("one")
+    session.writeline("two")
+    assert out(session, "print(input())") == "one\n"
+    assert out(session, "print(input())") == "two\n"
+    assert isinstance(session.execute("input()").wait(10).error, EOFError)
