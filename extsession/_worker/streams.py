@@ -189,11 +189,11 @@ class Router:
     # what becomes of the pipes
 
     def renew(self, new: dict[int, int]) -> None:
-        """Go on in other pipes (private write descriptors). Descriptors 1 and 2 follow where they are still ours."""
+        """Go on in other pipes (private write descriptors). All copies that this process has of the old ones follow."""
         for stream, fd in new.items():
             old = self.pipes[stream]
-            if same_file(stream, old):
-                os.dup2(fd, stream)
+            for copy in _copies(old, stream):
+                os.dup2(fd, copy, os.get_inheritable(copy))
             os.dup2(fd, old, False)
             os.close(fd)
 
@@ -294,6 +294,15 @@ def _text_writer(router: Router, stream: int, text: Any) -> Any:
         return plain(text, string)  # type: ignore[no-any-return]
 
     return write
+
+
+def _copies(fd: int, stream: int) -> list[int]:
+    """Other descriptors of this process for the same pipe: `stream`, if it is one, and what the code has made."""
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # no /proc here
+        numbers = [stream]
+    return [each for each in numbers if each != fd and same_file(each, fd)]
 
 
 def same_file(one: int, other: int) -> bool:
