@@ -7,9 +7,11 @@ that wait for the same session sleep on `_changed`, and let deadlines fire that 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from .._engine.call import Call
@@ -23,11 +25,19 @@ from .hub import Hub
 _QUEUE_LOOK = 0.1
 
 
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
 class Driver:
     """Waiting for one Core."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
+        self.forget_threads()
+        _drivers.add(self)
+
+    def forget_threads(self) -> None:
+        """At first, and in a forked process: the threads that held the locks are not there."""
         self.lock = threading.RLock()
         self.noticed = False  # the hub will look at it; the hub changes both
         self.watched = False  # the hub polls this session
@@ -176,3 +186,11 @@ class Driver:
                 data = b"" if line is None else line.rstrip("\n").encode(self.core.encoding, "replace") + b"\n"
                 self.core.machine.answer_input(call, data)
                 self.core.link.flush()
+
+
+def _forget_threads() -> None:
+    for driver in list(_drivers):
+        driver.forget_threads()
+
+
+os.register_at_fork(after_in_child=_forget_threads)

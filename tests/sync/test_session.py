@@ -1096,6 +1096,7 @@ def test_a_forked_process_cannot_use_it(session: ExtSession) -> None:
         told = json.loads(os.read(read, 10_000))
     finally:
         os.close(read)
+        os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert told == ["closed"] * 4 + ["own\n"]
     session.writeline("parent")
