@@ -94,9 +94,9 @@ class Router:
 
     def end(self) -> None:
         """A call ends. Nothing of it is on the way when this returns."""
-        if count_threads():  # one may be in the middle of a write
-            with self.lock:
-                pass
+        if count_threads():
+            with self.lock:  # one may be in the middle of a write; the next asks whose it is
+                self.call = 0
         self.call = 0
 
     def write(self, stream: int, data: bytes) -> None:
