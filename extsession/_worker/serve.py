@@ -324,8 +324,8 @@ class Server:
         if not self.evaluator.inside:
             self._rang = True  # for a call that is only just coming, perhaps
             return
-        if self._asking:  # a message may be half read: only where nothing is
-            if frame is not None and frame.f_code is _WAIT:
+        if self._asking:  # a message may be half read: only where nothing is, or where another thread reads it
+            if frame is not None and (frame.f_code is _WAIT or not is_ours(frame)):
                 raise KeyboardInterrupt
             self.router.interrupted = True
             return

@@ -1165,3 +1165,11 @@ def test_many_sessions_leave_nothing() -> None:
     assert [each.wait(SOON).stdout for each in pending] == [f"{n}\n" for n in range(12)]
     for each in sessions:
         each.close()
+
+
+def test_interrupt_while_another_thread_of_the_code_asks_for_input(session: ExtSession) -> None:
+    source = "import threading\nthreading.Thread(target=lambda: input('asks'), daemon=True).start()\nwhile True: pass"
+    results = session.execute(source, stdin="PIPE")
+    until(lambda: session.is_alive and session._core.machine.current.input_waiting)
+    assert results.interrupt()
+    assert results.wait(SOON).outcome is Outcome.INTERRUPTED
