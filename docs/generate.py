@@ -68,6 +68,8 @@ def message_table() -> str:
         assert getattr(messages, constant) == number
         if number in messages.TO_WORKER:
             way, bound, strict = "controller to worker", messages.TO_WORKER[number], ""
+        elif number not in messages.TO_CONTROLLER:
+            way, bound, strict = "template to controller", messages.FROM_TEMPLATE[number], ""
         else:
             way, bound = "worker to controller", messages.TO_CONTROLLER[number]
             strict = _size(messages.TO_CONTROLLER_STRICT[number])

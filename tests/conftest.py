@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import pytest
@@ -53,6 +53,14 @@ def _hub_is_there() -> None:
         return
     with ExtSession() as session:
         session.execute("pass")
+
+
+def _templates() -> set[Any]:
+    try:
+        from extsession._launch import templates
+    except ImportError:  # as above
+        return set()
+    return set(templates.known())
 
 
 class _Holdings(NamedTuple):
@@ -132,8 +140,11 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("leaks"):
         yield
         return
+    there = _templates()
     before = _holdings()
     yield
+    for template in _templates() - there:  # they would live on for the next session that is like the test's
+        template.end()
     left = _left(before)
     if left:
         gc.collect()

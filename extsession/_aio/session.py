@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from .._engine import owned
 from .._engine.completion import Completion
-from .._engine.core import Core, Options
+from .._engine.core import Core, Options, check_preload
 from .._engine.machine import Phase, SessionMachine
 from .._engine.output import OutputChunk
 from .._engine.stdin import InputCallback
@@ -57,12 +57,24 @@ class AsyncExtSession:
         end_on_exit: bool = True,
         ladder: Ladder | None = None,
         start_timeout: float | None = 30.0,
+        preload: Iterable[str] = (),
+        warm: bool = True,
         launcher: Launcher | None = None,
     ) -> None:
         # what the engine does with the callback does not depend on its colour
         answer = cast("InputCallback | None", stdin)
         self._options = Options(
-            python, cwd, env, answer, output_limit, display, end_on_exit, ladder or Ladder(), start_timeout
+            python,
+            cwd,
+            env,
+            answer,
+            output_limit,
+            display,
+            end_on_exit,
+            ladder or Ladder(),
+            start_timeout,
+            check_preload(preload),
+            warm,
         )
         self._launcher = launcher
         self._entered = False
@@ -89,7 +101,8 @@ class AsyncExtSession:
             raise SessionClosed("an AsyncExtSession is entered once; make another one, or restart() it")
         self._entered = True
         await anyio.lowlevel.checkpoint()
-        core = await self._blocking(lambda: Core(self._options, self._launcher), lambda _: None)
+        looks = self._options.python is not None
+        core = await self._blocking(lambda: Core(self._options, self._launcher), lambda _: None, looks)
         await self._launch(core)
 
     async def _launch(self, core: Core) -> None:
@@ -97,16 +110,16 @@ class AsyncExtSession:
             core.launch()
             return core
 
-        await self._blocking(launch, abandon)
+        await self._blocking(launch, abandon, self._launcher is not None or core.may_block())
         self._core = core
         self._driver = driver_here(core)
         owned.add(core)
         self._finalizer = weakref.finalize(self, self._driver.abandon)
         self._driver.begin()
 
-    async def _blocking(self, function: Callable[[], _T], undo: Callable[[_T], Any]) -> _T:
-        """Call what looks for an interpreter or starts it: in a thread where that can take long."""
-        if self._options.python is None and self._launcher is None:
+    async def _blocking(self, function: Callable[[], _T], undo: Callable[[_T], Any], long: bool) -> _T:
+        """Call what looks for an interpreter or starts it: in a thread where that can take `long`."""
+        if not long:
             return function()
         lock = threading.Lock()
         made: list[_T] = []

@@ -16,6 +16,7 @@ from .._launch import payload
 from .._launch.base import Launcher, Spec
 from .._launch.interpreter import Interpreter, find
 from .._launch.local import LocalLauncher, require_platform
+from .._launch.templates import WarmLauncher
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
@@ -48,6 +49,8 @@ class Options:
     end_on_exit: bool = True
     ladder: Ladder = field(default_factory=Ladder)
     start_timeout: float | None = 30.0
+    preload: tuple[str, ...] = ()
+    warm: bool = True
 
     def __post_init__(self) -> None:
         if self.stdin is not None and not callable(self.stdin):
@@ -56,10 +59,24 @@ class Options:
         optional_seconds(self.start_timeout, "start_timeout")
         if not isinstance(self.display, Display):
             raise TypeError(f"display takes a Display, not {self.display!r}")
+        check_preload(self.preload)
         if self.env is not None:
             for name, value in self.env.items():
                 if not isinstance(name, str) or not isinstance(value, str):
                     raise TypeError(f"env takes str to str, not {name!r}: {value!r}")
+
+
+def check_preload(names: Any) -> tuple[str, ...]:
+    """Names of modules as a tuple; TypeError or ValueError that says which is none."""
+    if isinstance(names, str):
+        raise TypeError(f"preload takes a list of names of modules, not the text {names!r}")
+    found = tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"preload takes names of modules as str, not {name!r}")
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"preload takes names of modules, and {name!r} cannot be one")
+    return found
 
 
 def _probe_time(start_timeout: float | None) -> float:
@@ -84,7 +101,9 @@ class Core:
         if interpreter is None:
             interpreter = find(options.python, sources=_sources(), timeout=timeout)
         self.interpreter: Interpreter = interpreter
-        self.launcher: Launcher = LocalLauncher() if launcher is None else launcher
+        if launcher is None:
+            launcher = WarmLauncher() if options.warm else LocalLauncher()
+        self.launcher: Launcher = launcher
         self.owner = os.getpid()
         self._want = _WANTS[options.display]
         self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
@@ -96,8 +115,7 @@ class Core:
         options = self.options
         # the first byte is in no UTF-8 text: the end of a line or a prompt never looks like the beginning of a barrier
         token = b"\xff" + os.urandom(messages.TOKEN_SIZE - 1)
-        cwd = None if options.cwd is None else os.fspath(options.cwd)
-        process = self.launcher.launch(Spec(self.interpreter, token, cwd, options.env))
+        process = self.launcher.launch(self._spec(token))
         self.machine = SessionMachine(
             token=token,
             python=self.interpreter.path,
@@ -111,6 +129,15 @@ class Core:
         self.machine.exit_output = Output(0, options.output_limit)
         self.link = Link(process, self.machine)
         self.link.flush()
+
+    def may_block(self) -> bool:
+        """Whether launch() may take longer than to start a process."""
+        return self.launcher.may_block(self._spec(b""))
+
+    def _spec(self, token: bytes) -> Spec:
+        options = self.options
+        cwd = None if options.cwd is None else os.fspath(options.cwd)
+        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout)
 
     @property
     def encoding(self) -> str:

@@ -22,6 +22,8 @@ def signal_name(number: int | None) -> str | None:
 def ending(report: ExitReport) -> str:
     """How a process ended, in a few words."""
     name = signal_name(report.signal)
+    if report.why:
+        return report.why
     if name is not None:
         return f"killed by {name}"
     if report.exit_code is not None:

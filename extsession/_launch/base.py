@@ -15,12 +15,16 @@ class Spec:
     """What is to be started.
 
     token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
+    preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
+    to be started, may take.
     """
 
     interpreter: Interpreter
     token: bytes
     cwd: str | None = None
     env: Mapping[str, str] | None = None
+    preload: tuple[str, ...] = ()
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,13 @@ class ExitReport:
     """How a session's process ended.
 
     exit_code or signal (a number): one of them is None, both are where nobody can tell. left: processes of the
-    session that could not be ended.
+    session that could not be ended. why: what kept it from coming to be, where that is known.
     """
 
     exit_code: int | None
     signal: int | None
     left: int = 0
+    why: str = ""
 
 
 class Process(Protocol):
@@ -70,3 +75,6 @@ class Launcher(Protocol):
     """Starts workers. `launch` may block for as long as an exec takes."""
 
     def launch(self, spec: Spec) -> Process: ...
+
+    def may_block(self, spec: Spec) -> bool:
+        """Whether `launch` may take longer than to start a process."""

@@ -1,4 +1,4 @@
-"""A worker as a process of this machine and user."""
+"""A worker as a process of this machine and user: a fresh interpreter, or a clone of one that is there."""
 
 from __future__ import annotations
 
@@ -8,32 +8,78 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import LaunchError
-from . import payload, tree
+from . import ends, marks, payload, tree
 from .base import ExitReport, Process, Spec
+from .interpreter import Interpreter
 
-#: seconds that the warden, which has nothing left to do by then, is given to end
+#: seconds that a warden, which has nothing left to do by then, is given to end
 _LAST_STEPS = 5.0
+_MESSAGES = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+
+
+class Warden:
+    """The process that a family of sessions has as its parent. It ends when the last of them has been let go of."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        self.popen = popen
+        self._lock = threading.Lock()
+        self._members = 0
+
+    def join(self) -> None:
+        with self._lock:
+            self._members += 1
+
+    def leave(self) -> None:
+        """Collect it with the last one. Bounded."""
+        with self._lock:
+            self._members -= 1
+            if self._members:
+                return
+        try:
+            self.popen.wait(_LAST_STEPS)
+        except subprocess.TimeoutExpired:  # stopped or killed by halves from outside
+            self.popen.kill()
+            self.popen.wait(_LAST_STEPS)
+
+    def wake(self) -> None:
+        """It has work to do now, also if the code has stopped it."""
+        self.popen.send_signal(signal.SIGCONT)
+
+    @property
+    def is_known_dead(self) -> bool:
+        return self.popen.returncode is not None
+
+    def disown(self) -> None:
+        self.popen.returncode = 0  # so that Popen does not wait for a process that is not its child
 
 
 class LocalProcess:
-    """The warden's process, seen from the controller, and the descriptors of its session."""
+    """A session's process, seen from the controller, and its descriptors.
 
-    def __init__(
-        self, popen: subprocess.Popen[bytes], channel: socket.socket, leash: socket.socket, out: int, err: int
-    ) -> None:
-        self._popen = popen
-        self._leash = leash
-        self._report = b""
+    is_clone: made by a process that the warden had already; else the one that the warden was started with.
+    """
+
+    def __init__(self, warden: Warden, mine: ends.Ends, first: bytes, is_clone: bool = False) -> None:
+        self.warden = warden
+        self.channel = mine.channel
+        self.stdout = mine.stdout
+        self.stderr = mine.stderr
+        self.leash = mine.leash.fileno()
+        self.command: list[str] = warden.popen.args  # type: ignore[assignment]
+        self.first = first
+        self._leash = mine.leash
+        self._is_clone = is_clone
+        self._pid: int | None = None  # of a clone, as soon as it is known
+        self._lines = b""
+        self._why = ""
         self._gone = False
         self._owned = True
-        self.channel = channel
-        self.leash = leash.fileno()
-        self.stdout = out
-        self.stderr = err
-        self.command: list[str] = popen.args  # type: ignore[assignment]
-        self.first = b""
+        warden.join()
 
     def signal(self, pid: int, number: int) -> None:
         # the warden keeps the session's pid taken until let_go(), so this hits nobody else
@@ -48,102 +94,133 @@ class LocalProcess:
             return None
         except ConnectionError:
             data = b""
-        self._report += data
-        if self._report.endswith(b"\n"):
-            code, status, left = map(int, self._report.split()[1:])
-            if code == os.CLD_EXITED:
-                return ExitReport(status, None, left)
-            return ExitReport(None, status, left)
+        self._lines += data
+        while b"\n" in self._lines:
+            line, _, self._lines = self._lines.partition(b"\n")
+            report = self._told(line)
+            if report is not None:
+                return report
         if data:
             return None
         # the warden has ended without a word: it is dead, or never became one
         self._gone = True
-        return ExitReport(None, None)
+        return ExitReport(None, None, why=self._why)
+
+    def _told(self, line: bytes) -> ExitReport | None:
+        kind, *numbers = line.split()
+        if kind == b"X":
+            code, status, left = map(int, numbers)
+            if code == os.CLD_EXITED:
+                return ExitReport(status, None, left)
+            return ExitReport(None, status, left)
+        if kind == b"S":
+            self._pid = int(numbers[0])
+        elif kind == b"E":
+            self._why = f"the system refuses another process: {os.strerror(int(numbers[0]))}"
+        return None
 
     def kill_tree(self, pid: int | None) -> None:
-        if pid is not None and not self._gone and self._popen.returncode is None:
+        if pid is None:
+            pid = self._pid
+        if pid is not None and not self._gone and not self.warden.is_known_dead:
             self.signal(pid, signal.SIGKILL)
-            os.kill(self._popen.pid, signal.SIGCONT)  # a warden that the code has stopped has work to do now
+            self.warden.wake()
         elif pid is not None:
             tree.kill(pid)
-        elif self._popen.returncode is None:
+        elif self._is_clone:
+            with contextlib.suppress(OSError):  # whoever is to make it, or has made it, sees that nobody wants it
+                self._leash.shutdown(socket.SHUT_RDWR)
+        elif not self.warden.is_known_dead:
             # it has not come to running the user's code, but it need not be Python: whatever it started as well
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
+                os.killpg(self.warden.popen.pid, signal.SIGKILL)
 
     def early_end(self) -> ExitReport:
+        if self._is_clone:
+            return ExitReport(None, None, why=self._why)
         try:
-            status = self._popen.wait(_LAST_STEPS)
+            status = self.warden.popen.wait(_LAST_STEPS)
         except subprocess.TimeoutExpired:
             return ExitReport(None, None)
         return ExitReport(None, -status) if status < 0 else ExitReport(status, None)
 
     def disown(self) -> None:
         self._owned = False
-        self._popen.returncode = 0  # so that Popen does not wait for a process that is not its child
+        self.warden.disown()
 
     def let_go(self) -> None:
         self._leash.close()
-        if not self._owned:
-            return
+        if self._owned:
+            self.warden.leave()
+
+
+def spawn(
+    interpreter: Interpreter,
+    cwd: str | None,
+    env: Mapping[str, str] | Mapping[bytes, bytes] | None,
+    config: dict[str, Any],
+    mark: int,
+) -> LocalProcess:
+    """Start an interpreter that becomes a warden and its first session, or template; LaunchError.
+
+    config: what `boot.py` is told besides the descriptors. mark: of all that it starts, 0 for none.
+    """
+    modules = interpreter.payload
+    if modules is None:
+        modules = payload.compiled()
+    command = [interpreter.path, "-c", payload.STAGE0]
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
         try:
-            self._popen.wait(_LAST_STEPS)
-        except subprocess.TimeoutExpired:  # stopped or killed by halves from outside
-            self._popen.kill()
-            self._popen.wait(_LAST_STEPS)
+            mine, other = ends.make()
+            undo.callback(mine.close)
+            theirs.callback(other.close)
+            registrar, announce = socket.socketpair(socket.AF_UNIX, _MESSAGES)
+            theirs.callback(registrar.close)
+            theirs.callback(announce.close)
+            channel, out, err, leash = other.numbers()
+            command.append(str(channel))
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=cwd,
+                env=env,
+                pass_fds=(channel, leash, registrar.fileno(), announce.fileno()),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            where = "the current directory" if cwd is None else cwd
+            raise LaunchError(
+                f"cannot start {interpreter.path} in {where}: {error}",
+                python=interpreter.path,
+                command=command,
+            ) from error
+        marks.put(popen.pid, mark)
+        settings = {
+            **config,
+            "channel": channel,
+            "leash": leash,
+            "registrar": registrar.fileno(),
+            "announce": announce.fileno(),
+            "mark": mark,
+            "step": marks.step(),
+        }
+        undo.pop_all()
+    return LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings))
 
 
 class LocalLauncher:
-    """Spawns an interpreter of this machine."""
+    """Spawns an interpreter of this machine for each session."""
 
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
-        interpreter = spec.interpreter
-        modules = interpreter.payload
-        if modules is None:
-            modules = payload.compiled()
-        command = [interpreter.path, "-c", payload.STAGE0]
-        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
-            try:
-                ours, channel = socket.socketpair()
-                undo.callback(ours.close)
-                theirs.callback(channel.close)
-                leash, their_leash = socket.socketpair()
-                undo.callback(leash.close)
-                theirs.callback(their_leash.close)
-                out, their_out = os.pipe()
-                undo.callback(os.close, out)
-                theirs.callback(os.close, their_out)
-                err, their_err = os.pipe()
-                undo.callback(os.close, err)
-                theirs.callback(os.close, their_err)
-                command.append(str(channel.fileno()))
-                popen = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=their_out,
-                    stderr=their_err,
-                    cwd=spec.cwd,
-                    env=None if spec.env is None else dict(spec.env),
-                    pass_fds=(channel.fileno(), their_leash.fileno()),
-                    start_new_session=True,
-                )
-            except (OSError, ValueError) as error:
-                where = "the current directory" if spec.cwd is None else spec.cwd
-                raise LaunchError(
-                    f"cannot start {interpreter.path} in {where}: {error}",
-                    python=interpreter.path,
-                    command=command,
-                ) from error
-            config = {"channel": channel.fileno(), "leash": their_leash.fileno(), "token": spec.token}
-            undo.pop_all()
-        for end in (ours, leash):
-            end.setblocking(False)
-        os.set_blocking(out, False)
-        os.set_blocking(err, False)
-        process = LocalProcess(popen, ours, leash, out, err)
-        process.first = payload.first_bytes(modules, config)
-        return process
+        config = {"token": spec.token, "preload": spec.preload}
+        env = None if spec.env is None else dict(spec.env)
+        return spawn(spec.interpreter, spec.cwd, env, config, marks.new_mark())
+
+    def may_block(self, spec: Spec) -> bool:
+        return False
 
 
 def require_platform() -> None:

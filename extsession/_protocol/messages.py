@@ -20,6 +20,7 @@ RUN = 1  # do something as the next call
 INTERRUPT = 2  # raise KeyboardInterrupt in this call, if it is still running
 STDIN = 3  # an answer to INPUT
 EXIT = 4  # end as an interpreter ends
+ENDS = 5  # what a clone of the session is to have: four descriptors come along, and its mark
 # worker to controller
 READY = 65  # the first message: what this session is
 DONE = 66  # a call is over, and all that it wrote is in the pipes
@@ -27,29 +28,33 @@ INPUT = 67  # the code reads stdin
 LATE = 68  # output of a call by a thread or task that outlived it, or that runs beside others
 DISPLAY = 69  # rich output, at a barrier of the text streams
 PIPES = 70  # stdout may go on in another pipe, whose reading end comes along: see SWITCH
+CLONING = 71  # a clone may be made: asks for ENDS
+PRELOADING = 72  # from a template only, before its READY: a module is about to be imported
 
 SMALL = 64 * 1024
 BULK = 2**32 - 1
 #: buffers in one message; those that `pickles.pack` sets apart are so large that no more fit (`pickles.BIG`)
 MAX_BUFFERS = 2**16
 #: most bytes a body may have, by type: what the worker accepts, and what the controller does
-TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16}
-TO_CONTROLLER = {READY: SMALL, DONE: BULK, INPUT: 64, LATE: 64 * 2**20, DISPLAY: BULK, PIPES: 4}
+TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16, ENDS: 8}
+TO_CONTROLLER = {READY: SMALL, DONE: BULK, INPUT: 64, LATE: 64 * 2**20, DISPLAY: BULK, PIPES: 4, CLONING: 0}
 #: the same from a session that may be hostile
-TO_CONTROLLER_STRICT = {READY: SMALL, DONE: 2**26, INPUT: 64, LATE: 2**24, DISPLAY: 2**26, PIPES: 4}
+TO_CONTROLLER_STRICT = {READY: SMALL, DONE: 2**26, INPUT: 64, LATE: 2**24, DISPLAY: 2**26, PIPES: 4, CLONING: 0}
+#: and from a template
+FROM_TEMPLATE = {READY: 2**20, PRELOADING: SMALL}
 
 #: Who may say what when. State of the session -> messages the *worker* may send in it.
 WORKER_MAY_SEND = {
     "starting": (READY,),
     "idle": (LATE,),
-    "running": (DONE, INPUT, LATE, DISPLAY, PIPES),
+    "running": (DONE, INPUT, LATE, DISPLAY, PIPES, CLONING),
     "exiting": (LATE,),
 }
 #: State of the session -> messages the *controller* may send in it.
 CONTROLLER_MAY_SEND = {
     "starting": (),
     "idle": (RUN, EXIT),
-    "running": (INTERRUPT, STDIN),
+    "running": (INTERRUPT, STDIN, ENDS),
     "exiting": (),
 }
 NAMES = {
@@ -63,6 +68,9 @@ NAMES = {
     LATE: "Late",
     DISPLAY: "Display",
     PIPES: "Pipes",
+    CLONING: "Cloning",
+    PRELOADING: "Preloading",
+    ENDS: "Ends",
 }
 
 # what a RUN does
@@ -77,7 +85,8 @@ NAMES_OF = 7
 COMPLETE = 8
 INSPECT = 9
 IS_COMPLETE = 10
-ACTIONS = frozenset(range(11))
+BRANCH = 11  # make a clone that is a session, or, as `data` says, a checkpoint
+ACTIONS = frozenset(range(12))
 
 # what a RUN asks for besides (bits)
 WANT_REPR = 1  # repr of the last expression's value

@@ -6,13 +6,13 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .._engine import owned
 from .._engine.call import Call
 from .._engine.completion import Completion
-from .._engine.core import Core, Given, Options
+from .._engine.core import Core, Given, Options, check_preload
 from .._engine.machine import Phase
 from .._engine.output import OutputChunk
 from .._engine.stdin import InputCallback
@@ -41,6 +41,9 @@ class ExtSession:
     output_limit: bytes of output kept for each call, None for no end; what is over it is counted as `dropped`.
     display: what becomes of the value of a call's last expression. end_on_exit: False keeps the session alive after
     SystemExit. ladder: how long a call that must end is given. start_timeout: seconds until the session must be there.
+    preload: names of modules that are imported before anything else. warm: the session is cloned from a template, a
+    process of its interpreter that has them loaded and is kept for the next session like it; False, and where that is
+    not possible: a new interpreter.
 
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
@@ -57,10 +60,22 @@ class ExtSession:
         end_on_exit: bool = True,
         ladder: Ladder | None = None,
         start_timeout: float | None = 30.0,
+        preload: Iterable[str] = (),
+        warm: bool = True,
         launcher: Launcher | None = None,
     ) -> None:
         options = Options(
-            python, cwd, env, stdin, output_limit, display, end_on_exit, ladder or Ladder(), start_timeout
+            python,
+            cwd,
+            env,
+            stdin,
+            output_limit,
+            display,
+            end_on_exit,
+            ladder or Ladder(),
+            start_timeout,
+            check_preload(preload),
+            warm,
         )
         self._core = Core(options, launcher)
         self._launch()

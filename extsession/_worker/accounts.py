@@ -37,6 +37,11 @@ class Accounts:
 
             self._getrusage = resource.getrusage
 
+    def reset(self) -> None:
+        """In a clone: nothing was spent yet, and no child is known."""
+        self._spent = process_time()
+        self._ended = self._ended_children()
+
     def has_started_process(self) -> bool:
         """Whether a process that was started since the last look may hold the pipes.
 

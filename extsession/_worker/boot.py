@@ -77,31 +77,32 @@ def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     sys.modules.pop("__future__", None)
     channel: int = config["channel"]
     leash: int = config["leash"]
+    registrar: int = config["registrar"]  # the warden's end; `announce` is the session's
+    announce: int = config["announce"]
     parent, child = os.pipe()  # tells the session that the warden is ready to take orphans
     pid = os.fork()
     if pid:
-        os.close(channel)
-        os.close(parent)
+        for fd in (channel, parent, announce):
+            os.close(fd)
         scope: dict[str, Any] = {"__name__": "warden"}
         exec(marshal.loads(codes["_worker.warden"]), scope)
         try:
-            scope["main"](pid, leash, child)
+            scope["main"](pid, leash, child, registrar, config["mark"], config["step"])
         finally:
             os._exit(72)
     os.setsid()
-    os.close(leash)
-    os.close(child)
-    status = _session(codes, config, take, channel, parent)
+    for fd in (leash, child, registrar):
+        os.close(fd)
+    status = _session(codes, config, take, parent)
     sys.exit(status)
 
 
-def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int, warden_ready: int) -> int:
+def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_ready: int) -> int:
     before = set(sys.modules)
     loader = Loader(codes)
     load = loader.load
     to_high = load("_worker.descriptors").to_high
-    fd = to_high(fd)
-    messages = load("_protocol.messages")
+    fd = to_high(config["channel"])
     channel = load("_worker.channel").Channel(fd)
     router = load("_worker.streams").Router(channel, config["token"])
     for stream in (1, 2):
@@ -110,7 +111,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
     for name in list(vars(main)):
         if not name.startswith("__"):
             delattr(main, name)
-    server = load("_worker.serve").Server(channel, router, vars(main))
+    server = load("_worker.serve").Server(channel, router, vars(main), to_high(config["announce"]))
     out, err, inp = sys.stdout, sys.stderr, sys.stdin
     encoding = out.encoding if out is not None else "utf-8"
     router.open(encoding, out.errors if out else "strict", err.errors if err else "backslashreplace")
@@ -128,21 +129,31 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, fd: int
     server.install_handler()  # before anybody can know whom to interrupt
     os.read(warden_ready, 1)
     os.close(warden_ready)
-    ready = {
-        "protocol": messages.VERSION,
-        "pid": os.getpid(),
-        "version": list(sys.version_info[:3]),
-        "implementation": sys.implementation.name,
-        "executable": sys.executable or "",
-        "prefix": sys.prefix,
-        "platform": sys.platform,
-        "encoding": encoding,
-    }
-    channel.send(messages.READY, 0, [messages.pack_ready(ready)])
-    codes.update(take(fd))  # the rest of our modules
+    template = config.get("template")
+    if template is not None:
+        codes.update(take(fd))
+        if not load("_worker.template").run(server, load, template):
+            os._exit(0)  # nobody's code has run here, so there is nothing to wind up
+    else:
+        if config["preload"]:
+            codes.update(take(fd))
+            _preload(server, config["preload"])
+        server.say_ready()
+        if not config["preload"]:
+            codes.update(take(fd))  # the rest of our modules
     gc.enable()  # stage 0 has switched it off: a collection now would copy pages that are shared with the warden
     status: int = server.run()
     return status
+
+
+def _preload(server: Any, names: Any) -> None:
+    for name in names:
+        try:
+            __import__(name)
+        except BaseException as error:
+            server.evaluator.report_text("the preload of %r failed\n" % name)
+            server.evaluator.report(error)
+            os._exit(1)
 
 
 def _let_go(stream: Any) -> None:

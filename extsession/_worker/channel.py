@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from _thread import RLock
-from sys import byteorder
 
 from .._protocol.frames import FrameDecoder, pack_header
 from .._protocol.messages import TO_WORKER, Run, unpack_plain_run
-from .descriptors import to_high
+from .descriptors import receive_descriptors, send_descriptors, to_high
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ class Channel:
                 size = sum([view.nbytes for view in views])
                 rest = [memoryview(pack_header(kind, call, size)), *views]
             if fds:
-                self._send_descriptors(rest, fds)
+                count = send_descriptors(self.socket(), rest[0], fds)
+                rest[0] = rest[0][count:]
             while rest:
                 count = os.writev(self.fd, rest[:64])
                 while rest and count >= rest[0].nbytes:
@@ -56,14 +56,26 @@ class Channel:
                 if rest and count:
                     rest[0] = rest[0][count:]
 
-    def _send_descriptors(self, rest: list[memoryview], fds: tuple[int, ...]) -> None:
-        import _socket
-
+    def socket(self) -> Any:
+        """The channel as a socket object, for what descriptors are needed for."""
         if self._socket is None:
+            import _socket
+
             self._socket = _socket.socket(fileno=to_high(os.dup(self.fd)))
-        packed = b"".join([fd.to_bytes(4, byteorder) for fd in fds])
-        count = self._socket.sendmsg(rest[:1], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)])
-        rest[0] = rest[0][count:]
+        return self._socket
+
+    def replace(self, fd: int) -> None:
+        """In a clone: go on with another channel, under the numbers of the old one."""
+        os.dup2(fd, self.fd, False)
+        if self._socket is not None:
+            os.dup2(fd, self._socket.fileno(), False)
+        os.close(fd)
+        self._decoder = FrameDecoder(TO_WORKER)
+        self._frames.clear()
+
+    def receive_raw(self, size: int, most: int) -> tuple[bytes, list[int]]:
+        """Bytes that are no frames, with at most so many descriptors; blocks."""
+        return receive_descriptors(self.socket(), size, most)
 
     def receive(self) -> Frame:
         """The next frame; blocks."""
@@ -83,6 +95,17 @@ class Channel:
         if plain is None:
             self._frames += self._decoder.feed(data)
         return plain
+
+    def receive_with_descriptors(self, most: int) -> tuple[Frame, list[int]]:
+        """The next frame and the descriptors that came since, where some are expected; blocks."""
+        fds: list[int] = []
+        while not self._frames:
+            data, more = self.receive_raw(_FIRST, most)
+            fds += more
+            if not data:
+                raise EOFError
+            self._frames += self._decoder.feed(data)
+        return self._frames.pop(0), fds
 
     @property
     def has_frames(self) -> bool:

@@ -1,12 +1,18 @@
-"""Our own descriptors in a session, out of the way of the user's."""
+"""Our own descriptors in a session, out of the way of the user's; and descriptors on their way through sockets."""
 
 from __future__ import annotations
 
 import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: numbers are taken from here downwards
 _HIGH = 250
 _MOST = 64
+_MSG_CMSG_CLOEXEC = 0x40000000 if sys.platform == "linux" else 0
 
 
 def to_high(fd: int) -> int:
@@ -23,3 +29,27 @@ def to_high(fd: int) -> int:
             return high
     os.set_inheritable(fd, False)
     return fd
+
+
+def send_descriptors(socket: Any, data: Any, fds: Any) -> int:
+    """Send `data` with descriptors; how many bytes went. socket: of the `_socket` module, or like it."""
+    from _socket import SCM_RIGHTS, SOL_SOCKET
+
+    packed = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
+    count: int = socket.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, packed)])
+    return count
+
+
+def receive_descriptors(socket: Any, size: int, most: int) -> tuple[bytes, list[int]]:
+    """At most `size` bytes, and the descriptors that came with them, of which there is room for `most`."""
+    from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
+
+    data, ancillary, _flags, _address = socket.recvmsg(size, CMSG_SPACE(4 * most), _MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, packed in ancillary:
+        if level == SOL_SOCKET and kind == SCM_RIGHTS:
+            fds += [int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed) - 3, 4)]
+    if not _MSG_CMSG_CLOEXEC:
+        for fd in fds:
+            os.set_inheritable(fd, False)
+    return data, fds

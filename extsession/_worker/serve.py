@@ -26,15 +26,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .channel import Channel
+    from .family import Family
     from .streams import Router
+
+
+class Clone(BaseException):
+    """Raised in a clone of a session, to get out of what its original was doing."""
 
 
 class Server:
     """One session: its channel, its streams, its namespace."""
 
-    def __init__(self, channel: Channel, router: Router, namespace: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, router: Router, namespace: dict[str, Any], registrar: int) -> None:
         self.channel = channel
         self.router = router
+        self._registrar = registrar
+        self._family: Family | None = None
         self.evaluator = Evaluator(namespace)
         self.pid = os.getpid()
         self.evaluator.router = router
@@ -53,6 +60,37 @@ class Server:
     def open_stdin(self, encoding: str, errors: str) -> None:
         self._stdin_encoding = (encoding, errors)
         sys.stdin = sys.__stdin__ = stdin.open_stdin(self, encoding, errors)  # type: ignore[misc]
+
+    @property
+    def family(self) -> Family:
+        if self._family is None:
+            from .family import Family
+
+            self._family = Family(self._registrar, self.router)
+        return self._family
+
+    def say_ready(self) -> None:
+        out = self.router.text[messages.STDOUT]
+        fields = {
+            "protocol": messages.VERSION,
+            "pid": self.pid,
+            "version": list(sys.version_info[:3]),
+            "implementation": sys.implementation.name,
+            "executable": sys.executable or "",
+            "prefix": sys.prefix,
+            "platform": sys.platform,
+            "encoding": out.encoding,
+        }
+        self.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
+
+    def reborn(self, token: bytes) -> None:
+        """In a clone that has descriptors of its own: what is known of the original is forgotten."""
+        self.pid = os.getpid()
+        self.router.reborn(token)
+        self.accounts.reset()
+        self._rang = self._taking = self._again = self._asking = False
+        if self.evaluator.loop is not None:
+            self.evaluator.loop.reborn()
 
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
@@ -92,6 +130,9 @@ class Server:
         try:
             self._act(run, done)
             evaluator.inside = False
+        except Clone:
+            evaluator.inside = False
+            return None  # another session's process: this call is none of its own
         except BaseException as error:
             evaluator.inside = False
             if os.getpid() != self.pid:
@@ -127,6 +168,10 @@ class Server:
                 done.extra = {"repr": self._repr(value)}
         elif action == messages.EVAL:
             self._reply(evaluator.evaluate(run.source), run, done)
+        elif action == messages.BRANCH:
+            from .branch import branch
+
+            self._reply(branch(self, run), run, done)
         else:
             from .requests import answer
 

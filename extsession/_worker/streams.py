@@ -43,6 +43,8 @@ class Router:
         self.outlived = False  # threads or tasks of earlier calls are alive
         self.burst: Burst | None = None
         self.damaged = False  # descriptor 1 or 2 was found closed
+        self.parked = False  # of a template: there is only one holder of each pipe, and no user code has run
+        self.cloning = False  # the fork that is going on is ours
         self.interrupted = False  # an interrupt came while our own code ran: for the user's code to take
         self._token: bytes | None = token
         self._number = 0
@@ -197,6 +199,12 @@ class Router:
             os.dup2(fd, old, False)
             os.close(fd)
 
+    def reborn(self, token: bytes) -> None:
+        """In a clone that has pipes of its own."""
+        self._token = token
+        self._number = self._last = self.call = 0
+        self.interrupted = False
+
     def before_fork(self) -> None:
         """What is buffered must not be there twice."""
         if self.burst is not None:
@@ -204,10 +212,13 @@ class Router:
 
     def forked(self) -> None:
         """In a child that the code has forked: it writes to the pipes, and says nothing to the controller."""
+        self.lock = RLock()
         self._token = None
+        if self.cloning:
+            self.cloning = False
+            return
         self.outlived = False
         self.burst = None
-        self.lock = RLock()
         for text in self.text.values():
             text.__dict__.pop("write", None)
 

@@ -1,12 +1,18 @@
-"""The session's parent: it tells how the session ended, and ends all that the session started.
+"""The parent of sessions: it tells how each ended, and ends all that each started.
 
 It runs alone in its own process, forked before any user code, with one job, and imports nothing of ours.
-On Linux it is a child subreaper: processes that lose their parent come to it, wherever they went with
-setsid or a double fork. The session stays a zombie until the controller has taken the report and let go
-of the leash, so its pid cannot come to mean another process.
+Its *charges* are its children: a session, or a template and the sessions that were cloned as siblings of it, and
+branches of those. On Linux it is a child subreaper: processes that lose their parent come to it, wherever they went
+with setsid or a double fork. A charge that has ended stays a zombie until the controller has taken the report
+and let go of its leash, so its pid cannot come to mean another process.
 
-Reports on the leash: b"X" code status b"\\n" when the session has ended and nothing is left below it; code
-and status as `waitid` has them; then the number of processes that could not be ended in time.
+Whose an orphan is, when there are several charges, its *mark* tells: the limit RLIMIT_LOCKS, which means nothing
+to kernels since 2.4.25, is inherited by all that a process starts, survives setsid and exec, and can be read by
+anybody in /proc. Each session has one of its own (`_launch/marks.py`); what has none is the first charge's.
+
+Lines on a leash: S and the pid of its session, once that is there; X, code, status and left when it has ended and
+nothing is left of it. Code and status are as `waitid` has them; left is the number of processes that could not be
+ended in time.
 """
 
 from __future__ import annotations
@@ -19,59 +25,286 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterable
 
 _PR_SET_CHILD_SUBREAPER = 36
 #: seconds to try; what is left then sits in the kernel and cannot be ended by anyone
 _GIVE_UP = 5.0
+#: seconds that a child which nobody has announced is kept for its announcement, once it has ended
+_UNCLAIMED = 0.5
+_NOBODY = -1
 
 
-def main(session: int, leash: int, ready: int) -> None:
-    """Watch over `session` until it has ended and the controller has let go of `leash`."""
+class Charge:
+    """A process that is watched over. mark: of all that it starts; 0: what has no mark of its own."""
+
+    def __init__(self, pid: int, leash: int, mark: int) -> None:
+        self.pid = pid
+        self.leash = leash
+        self.mark = mark
+        self.ended: Any = None  # as waitid tells it
+        self.report = True  # somebody is there to be told
+        self.reported = False
+        self.pause = 0.0005
+        self.next_try = 0.0
+        self.give_up = 0.0
+
+
+class Warden:
+    """Watches over charges until the last has ended and the controller has let go of its leash.
+
+    registrar: a socket on which charges announce others; step: how far apart marks are.
+    """
+
+    def __init__(self, registrar: int, step: int) -> None:
+        self.charges: dict[int, Charge] = {}  # by leash
+        self._registrar = registrar
+        self._step = step
+        self._socket: Any = None
+        self._first: Charge | None = None
+        self._strays: dict[int, float] = {}  # pid -> since when it is known to have ended, announced by nobody
+        bell, ring = os.pipe()
+        os.set_blocking(bell, False)
+        os.set_blocking(ring, False)
+        self._bell = bell
+        signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._poll = select.poll()  # select() knows no descriptors above 1023, and leashes keep their numbers
+        self._poll.register(bell, select.POLLIN)
+        if registrar >= 0:
+            self._poll.register(registrar, select.POLLIN)
+
+    def watch(self, charge: Charge) -> None:
+        if self._first is None:
+            self._first = charge
+        self.charges[charge.leash] = charge
+        self._poll.register(charge.leash, select.POLLIN)
+        self._strays.pop(charge.pid, None)
+
+    def run(self) -> None:
+        self._look_for_ended()
+        while self.charges:
+            try:
+                ready = [fd for fd, _ in self._poll.poll(self._timeout())]
+            except InterruptedError:
+                continue
+            if self._registrar in ready:
+                self._register()
+            for fd in ready:
+                charge = self.charges.get(fd)
+                if charge is not None:
+                    self._on_leash(charge)
+            if self._bell in ready:
+                _drain(self._bell)
+                self._look_for_ended()
+            self._go_on()
+        self._registrar = _NOBODY
+        self._reap_strays()
+
+    def _timeout(self) -> int | None:
+        """Milliseconds until something has to be tried again."""
+        due = [each.next_try for each in self.charges.values() if each.ended is not None and not each.reported]
+        due += [since + _UNCLAIMED for since in self._strays.values()]
+        if not due:
+            return None
+        return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
+
+    # announcements
+
+    def _register(self) -> None:
+        """A charge has cloned another: b"pid mark", with its leash. Nonsense is dropped: user code could send it."""
+        import _socket
+
+        if self._socket is None:
+            self._socket = _socket.socket(fileno=os.dup(self._registrar))
+            self._socket.setblocking(False)
+        while True:
+            try:
+                data, ancillary, _flags, _address = self._socket.recvmsg(64, _socket.CMSG_SPACE(16))
+            except BlockingIOError:
+                return
+            except OSError:
+                data, ancillary = b"", []
+            fds = _descriptors(ancillary)
+            if not data:
+                for fd in fds:
+                    os.close(fd)
+                self._poll.unregister(self._registrar)
+                self._registrar = _NOBODY
+                return
+            charge = self._announced(data, fds)
+            if charge is None:
+                for fd in fds:
+                    os.close(fd)
+                continue
+            self.watch(charge)
+            self._look_at(charge)
+
+    def _announced(self, data: bytes, fds: list[int]) -> Charge | None:
+        words = data.split()
+        if len(fds) != 1 or len(words) != 2 or not all(word.isdigit() for word in words):
+            return None
+        pid, mark = map(int, words)
+        if any(each.pid == pid for each in self.charges.values()):
+            return None
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except OSError:  # not a child of ours
+            return None
+        os.set_inheritable(fds[0], False)
+        return Charge(pid, fds[0], mark)
+
+    # ends
+
+    def _on_leash(self, charge: Charge) -> None:
+        """Nothing is ever sent to us: the controller is gone, or lets go of a session that has ended."""
+        charge.report = False
+        if charge.reported:
+            self._dismiss(charge)
+        else:
+            self._poll.unregister(charge.leash)
+            _kill(charge.pid)
+            _kill(charge.pid, signal.SIGCONT)
+
+    def _look_for_ended(self) -> None:
+        """Find out who has ended. Zombies of charges hide others from a wait for any child."""
+        for charge in list(self.charges.values()):
+            self._look_at(charge)
+        self._reap_strays()
+
+    def _look_at(self, charge: Charge) -> None:
+        if charge.ended is None:
+            try:
+                charge.ended = os.waitid(os.P_PID, charge.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:  # somebody else has collected it: cannot be
+                charge.report = False
+                charge.reported = True
+                self._dismiss(charge)
+                return
+            if charge.ended is not None:
+                charge.give_up = time.monotonic() + _GIVE_UP
+
+    def _reap_strays(self) -> None:
+        """Collect children that have ended and are no charges: orphans. Who may yet be announced is kept a moment."""
+        ours = {charge.pid for charge in self.charges.values()}
+        if len(ours) == 1:  # the usual case without a look at all children
+            (only,) = ours
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None or ended.si_pid == only:
+                return
+        now = time.monotonic()
+        found = [pid for pid in _children(os.getpid()) if pid not in ours and _is_zombie(pid)]
+        strays = {}
+        for pid in found:
+            since = self._strays.get(pid, now)
+            if self._registrar >= 0 and now - since < _UNCLAIMED:
+                strays[pid] = since
+            else:
+                _collect(pid)
+        self._strays = strays
+
+    def _go_on(self) -> None:
+        """End what is left of sessions that have ended, and tell."""
+        now = time.monotonic()
+        for charge in list(self.charges.values()):
+            if charge.ended is None or charge.reported or now < charge.next_try:
+                continue
+            below = self._below(charge)
+            if below and now < charge.give_up:
+                for pid in below:  # stopped first: a process that forks faster than it is killed
+                    _kill(pid, signal.SIGSTOP)
+                for pid in below:
+                    _kill(pid)
+                charge.next_try = now + charge.pause
+                charge.pause = min(charge.pause * 2, 0.02)
+                self._collect_killed(below)
+                continue
+            charge.reported = True
+            if charge.report:
+                try:
+                    os.write(charge.leash, b"X %d %d %d\n" % (charge.ended.si_code, charge.ended.si_status, len(below)))
+                except OSError:
+                    self._dismiss(charge)
+            else:
+                self._dismiss(charge)
+        if self._strays and now - min(self._strays.values()) >= _UNCLAIMED:
+            self._reap_strays()
+
+    def _collect_killed(self, pids: Iterable[int]) -> None:
+        ours = {charge.pid for charge in self.charges.values()}
+        for pid in pids:
+            if pid not in ours:
+                _collect(pid)
+
+    def _dismiss(self, charge: Charge) -> None:
+        """Let its zombie go. It is not left to whoever is process 1: in a container that may reap nothing."""
+        if self.charges.pop(charge.leash, None) is None:
+            return
+        _collect(charge.pid)
+        try:
+            self._poll.unregister(charge.leash)
+        except KeyError:
+            pass
+        os.close(charge.leash)
+
+    # whose is what
+
+    def _below(self, charge: Charge) -> list[int]:
+        """Processes that a charge which has ended has left, in no order."""
+        if sys.platform != "linux":
+            try:  # what is left of the session's group
+                os.killpg(charge.pid, signal.SIGKILL)
+            except OSError:
+                pass
+            return []
+        ours = {each.pid for each in self.charges.values()}
+        below: list[int] = []
+        for pid in _children(os.getpid()):
+            if pid not in ours and self._is_of(pid, charge) and not _is_zombie(pid):
+                below.append(pid)
+                _add_descendants(pid, below)
+        return below
+
+    def _is_of(self, pid: int, charge: Charge) -> bool:
+        """Whether an orphan belongs to this charge: by its mark, or because there is no other."""
+        others = [each for each in self.charges.values() if each is not charge and not each.reported]
+        if not others:
+            return True
+        mark = _mark_of(pid)
+        owner = None
+        for each in self.charges.values():
+            if each.mark and each.mark - self._step < mark <= each.mark:
+                owner = each
+        if owner is None and self._first is not None and not self._first.mark:
+            owner = self._first
+        # nobody's: a clone that is about to be announced, perhaps; it is not harmed while others live
+        return owner is not None and (owner is charge or owner.reported)
+
+
+def main(session: int, leash: int, ready: int, registrar: int, mark: int, step: int) -> None:
+    """Watch over `session` and whoever is announced on `registrar`."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
         signal.signal(each, signal.SIG_IGN)
-    bell, ring = os.pipe()
-    os.set_blocking(bell, False)
-    os.set_blocking(ring, False)
-    signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    warden = Warden(registrar, step)
     _become_subreaper()
     try:
         os.write(ready, b"1")
     except OSError:  # the session has ended already: that is told below
         pass
     os.close(ready)
-    poll = select.poll()  # select() knows no descriptors above 1023, and the leash keeps its number
-    poll.register(leash, select.POLLIN)
-    poll.register(bell, select.POLLIN)
-    ended: Any = None
-    while ended is None:
-        try:
-            ended = _reap(session)
-            if ended is not None:
-                break
-            readable = [fd for fd, _ in poll.poll()]
-        except InterruptedError:
-            continue
-        if bell in readable:
-            os.read(bell, 4096)
-        if leash in readable:  # nothing is ever sent to us: the controller is gone
-            _kill(session)
-            _end_all(session)
-            _collect(session)
-            os._exit(0)
-    left = _end_all(session)
-    report = b"X %d %d %d\n" % (ended.si_code, ended.si_status, left)
     try:
-        os.write(leash, report)
-        os.read(leash, 1)  # until the controller lets go
+        os.write(leash, b"S %d\n" % session)
     except OSError:
         pass
-    _collect(session)
+    warden.watch(Charge(session, leash, mark))
+    warden.run()
     os._exit(0)
 
 
@@ -86,67 +319,46 @@ def _become_subreaper() -> None:
         return
 
 
-def _collect(session: int) -> None:
-    """Let the session's zombie go. It is not left to whoever is process 1: in a container that may reap nothing."""
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found: list[int] = []
+    for _level, _kind, data in ancillary:
+        found += [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, len(data) - 3, 4)]
+    return found
+
+
+def _drain(fd: int) -> None:
     try:
-        os.waitpid(session, os.WNOHANG)
+        while len(os.read(fd, 4096)) == 4096:
+            pass
+    except BlockingIOError:
+        pass
+
+
+def _collect(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         return
 
 
-def _reap(session: int) -> Any:
-    """Collect orphans that have ended; the session's end, which is left to be collected, or None."""
-    while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        if ended is None:
-            return None
-        if ended.si_pid == session:
-            return ended
-        os.waitpid(ended.si_pid, os.WNOHANG)
+def _mark_of(pid: int) -> int:
+    try:
+        with open("/proc/%d/limits" % pid, "rb") as file:
+            for line in file:
+                if line.startswith(b"Max file locks"):
+                    soft = line.split()[3]
+                    return int(soft) if soft.isdigit() else 0
+    except OSError:
+        pass
+    return 0
 
 
-def _end_all(session: int) -> int:
-    """Kill everything below us until nothing but the session's zombie is left; how many could not be ended."""
-    end = time.monotonic() + _GIVE_UP
-    pause = 0.0005
-    while True:
-        below = _descendants(session)
-        if not below:
-            return 0
-        for pid in below:  # stopped first: a process that forks faster than it is killed
-            _kill(pid, signal.SIGSTOP)
-        for pid in below:
-            _kill(pid)
-        if time.monotonic() > end:
-            return len(below)
-        time.sleep(pause)
-        pause = min(pause * 2, 0.02)
-        for pid in below:
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                continue
-
-
-def _descendants(session: int) -> list[int]:
-    """Processes below us, the session aside once it is a zombie."""
-    if sys.platform != "linux":
-        try:  # what is left of the session's group
-            os.killpg(session, signal.SIGKILL)
-        except OSError:
-            pass
-        return []
-    below: list[int] = []
-    todo = [os.getpid()]
+def _add_descendants(pid: int, below: list[int]) -> None:
+    todo = [pid]
     while todo:
         for child in _children(todo.pop()):
-            if child != session or not _is_zombie(child):
-                below.append(child)
+            below.append(child)
             todo.append(child)
-    return below
 
 
 def _children(pid: int) -> list[int]:

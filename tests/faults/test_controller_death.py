@@ -92,7 +92,7 @@ CASES = {
     "starting": (
         "from extsession import ExtEval\n"
         "e = [ExtEval('1') for _ in range(3)]\n"
-        "say(*ids(s), *[x._session._core.link.process._popen.pid for x in e])"
+        "say(*ids(s), *[x._session._core.link.process.warden.popen.pid for x in e])"
     ),
     "busy": f"s.execute({BUSY!r}); say(*ids(s))",
     "busy in C": f"s.execute('print(1, flush=True)\\n' + {C_LOOP!r}); s.readline(); say(*ids(s))",

@@ -40,7 +40,7 @@ def works(session: ExtSession) -> bool:
 
 def test_killed_before_it_has_read_anything(meddler: Any) -> None:
     with pytest.raises(LaunchError, match="SIGKILL") as caught:
-        ExtSession(launcher=meddler(lambda process: process._popen.kill()))
+        ExtSession(launcher=meddler(lambda process: process.warden.popen.kill()))
     assert caught.value.python == sys.executable
     assert caught.value.command is not None
     assert caught.value.command[0] == sys.executable
@@ -51,7 +51,7 @@ def test_killed_at_stage_0(meddler: Any, first_sender: Any, watch: Any) -> None:
 
     def kill(process: LocalProcess) -> None:
         first_sender(process, 1000)
-        process._popen.kill()
+        process.warden.popen.kill()
 
     with pytest.raises(LaunchError, match="SIGKILL"):
         ExtSession(launcher=meddler(kill))
@@ -92,9 +92,9 @@ def test_the_warden_killed_before_ready(meddler: Any, first_sender: Any, watch: 
 
     def kill(process: LocalProcess) -> None:
         first_sender(process)
-        assert watch.until(lambda: children(process._popen.pid))
-        sessions.extend(children(process._popen.pid))
-        process._popen.kill()
+        assert watch.until(lambda: children(process.warden.popen.pid))
+        sessions.extend(children(process.warden.popen.pid))
+        process.warden.popen.kill()
 
     start_and_die(meddler(kill))
     assert watch.gone(sessions)
@@ -103,8 +103,8 @@ def test_the_warden_killed_before_ready(meddler: Any, first_sender: Any, watch: 
 def test_the_session_killed_before_ready(meddler: Any, first_sender: Any, watch: Any) -> None:
     def kill(process: LocalProcess) -> None:
         first_sender(process)
-        assert watch.until(lambda: children(process._popen.pid))
-        os.kill(children(process._popen.pid)[0], signal.SIGKILL)
+        assert watch.until(lambda: children(process.warden.popen.pid))
+        os.kill(children(process.warden.popen.pid)[0], signal.SIGKILL)
 
     assert "SIGKILL" in start_and_die(meddler(kill))
 
@@ -112,7 +112,7 @@ def test_the_session_killed_before_ready(meddler: Any, first_sender: Any, watch:
 def test_a_start_that_is_stopped(meddler: Any) -> None:
     start = time.monotonic()
     with pytest.raises(LaunchError, match="in time"):
-        ExtSession(launcher=meddler(lambda process: process._popen.send_signal(signal.SIGSTOP)), start_timeout=0.5)
+        ExtSession(launcher=meddler(lambda process: process.warden.popen.send_signal(signal.SIGSTOP)), start_timeout=0.5)
     assert time.monotonic() - start < 3
 
 

@@ -156,7 +156,7 @@ def test_exit_round_trip(code: int) -> None:
 
 
 def test_the_tables_are_of_the_messages_that_exist() -> None:
-    kinds = messages.TO_WORKER.keys() | messages.TO_CONTROLLER.keys()
+    kinds = messages.TO_WORKER.keys() | messages.TO_CONTROLLER.keys() | messages.FROM_TEMPLATE.keys()
     assert kinds == messages.NAMES.keys()
     assert {kind for row in messages.WORKER_MAY_SEND.values() for kind in row} == messages.TO_CONTROLLER.keys()
     assert {kind for row in messages.CONTROLLER_MAY_SEND.values() for kind in row} == messages.TO_WORKER.keys()

@@ -137,7 +137,12 @@ def facts() -> tuple[dict[str, Any], dict[str, Any]]:
         assert results.completion.ok, results.stderr
         here = json.loads(results.stdout)
     plain = subprocess.run(
-        [sys.executable, "-c", FACTS], capture_output=True, stdin=subprocess.DEVNULL, check=True, timeout=SOON
+        [sys.executable, "-c", FACTS],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=SOON,
+        env=dict(os.environ),  # not what C code has added past it, as readline does: a session cannot know that
     )
     return here, json.loads(plain.stdout)
 

@@ -1,0 +1,73 @@
+"""Marks: how a warden tells whose an orphan is.
+
+A mark is a value of the resource limit RLIMIT_LOCKS. It has had no meaning to the kernel since 2.4.25
+(getrlimit(2)), is inherited through fork, exec, setsid and double forks, and shows in /proc/<pid>/limits. Only root
+can raise a hard limit, so marks are given out downwards: a branch of a session gets a lower one than the session.
+
+A session that controls sessions itself gives out its own from the interval below its mark, so that the outer
+warden takes them for parts of the outer session. There is room for three levels of that.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+from typing import Final, NamedTuple
+
+RLIMIT_LOCKS: Final = 10
+_TOP = 2**62
+#: the distance between two marks, at each level, in bits
+_BITS = (40, 20, 0)
+
+
+class _Room(NamedTuple):
+    """Marks of this process: top - n * step for n from 1 to most."""
+
+    top: int
+    step: int
+    most: int
+
+
+@functools.cache
+def _room(pid: int) -> _Room | None:
+    """pid: of this process; a forked one may have been given another limit."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+    if hard < 0 or hard >= _TOP:  # no limit
+        return _Room(_TOP, 1 << _BITS[0], 2**22 - 1)
+    for outer, bits in itertools.pairwise(_BITS):
+        if hard and not hard % (1 << outer):
+            return _Room(hard, 1 << bits, 2**20 - 1)
+    return None
+
+
+_count = itertools.count()
+
+
+def new_mark() -> int:
+    """A mark that no other living session of this process has; 0 where there is no room for one."""
+    room = _room(os.getpid())
+    return 0 if room is None else room.top - (1 + next(_count) % room.most) * room.step
+
+
+def step() -> int:
+    """The distance between two marks of this process."""
+    room = _room(os.getpid())
+    return 0 if room is None else room.step
+
+
+def put(pid: int, mark: int) -> None:
+    """Give a child of ours that has just been started, and all that it will start, a mark; 0: none."""
+    if not mark or sys.platform != "linux":
+        return
+    import resource
+
+    try:
+        resource.prlimit(pid, RLIMIT_LOCKS, (mark, mark))
+    except OSError:  # it has ended, or is not ours to change: what it starts cannot be told from its family's
+        return

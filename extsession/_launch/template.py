@@ -1,0 +1,312 @@
+"""A template, seen from the controller: a process that is cloned for each session that is like it.
+
+It is started as a session is (`local.spawn`), with a warden as its parent, and its clones are children of that warden:
+so it can end, or be killed, and they go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import marshal
+import os
+import select
+import socket
+import threading
+import time
+from typing import Any, NamedTuple
+
+from .._protocol import messages
+from .._protocol.faults import ProtocolFault
+from .._protocol.frames import FrameDecoder
+from ..errors import LaunchError
+from . import ambient, ends, environment, local, marks
+from .base import Spec
+from .interpreter import Interpreter
+
+#: seconds without a start after which a template ends
+IDLE = 300.0
+#: variables that keep numerical libraries from starting threads when they are loaded, in the template only
+_ONE_THREAD = dict.fromkeys(
+    (
+        b"OMP_NUM_THREADS",
+        b"OPENBLAS_NUM_THREADS",
+        b"MKL_NUM_THREADS",
+        b"BLIS_NUM_THREADS",
+        b"VECLIB_MAXIMUM_THREADS",
+        b"NUMEXPR_NUM_THREADS",
+        b"NUMBA_NUM_THREADS",
+    ),
+    b"1",
+)
+#: bytes that are kept of what a template prints while it loads modules
+_PRINTED = 16384
+
+
+class CannotServe(Exception):
+    """This interpreter, or this system, cannot have templates; sessions are spawned."""
+
+
+class TemplateGone(Exception):
+    """The template has ended, so it cannot be asked any more."""
+
+
+class _Base(NamedTuple):
+    """What a clone has when nothing is changed."""
+
+    state: ambient.Ambient
+    env: dict[bytes, bytes]
+
+
+class Template:
+    """A template process. Made by `start`. Safe to use from several threads."""
+
+    def __init__(
+        self, process: local.LocalProcess, interpreter: Interpreter, preload: tuple[str, ...], base: _Base
+    ) -> None:
+        self.interpreter = interpreter
+        self.preload = preload
+        self.pid = 0
+        self.local = False  # it has loaded modules of the directory that was current then
+        self.started = time.monotonic()
+        self.used = self.started  # when a session was last made
+        self.sessions = 0  # that were made
+        self.is_over = False
+        self._process = process
+        self._base = base
+        self._lock = threading.Lock()
+        self._watched: tuple[str, ...] = ()
+        self._stamps: Any = None
+        self._limit = 0  # of its open files at the time
+
+    def clone(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> local.LocalProcess:
+        """Order a session; its process says Ready by itself. TemplateGone; OSError where there are no descriptors.
+
+        folder: a descriptor of its current directory.
+        """
+        changes = ambient.differences(now, self._base.state)
+        if changes is None:
+            raise TemplateGone("it may do less than the session has to")
+        settings = marshal.dumps(
+            {
+                "token": spec.token,
+                "changes": changes,
+                "variables": environment.changes(env, self._base.env),
+            },
+            2,
+        )
+        process = order_clone(self._process.warden, self._order)
+        try:
+            socket.send_fds(process.channel, [len(settings).to_bytes(4, "little") + settings], [folder])
+        except BaseException:
+            process.channel.close()
+            process.let_go()
+            raise
+        self.sessions += 1
+        self.used = time.monotonic()
+        return process
+
+    def _order(self, mark: int, fds: tuple[int, ...]) -> None:
+        with self._lock:
+            if self.is_over:
+                raise TemplateGone
+            try:
+                socket.send_fds(self._process.channel, [mark.to_bytes(8, "little")], fds)
+            except (BrokenPipeError, ConnectionResetError):
+                raise TemplateGone from None
+
+    def is_current(self) -> bool:
+        """Whether what it has loaded is what would be loaded now."""
+        return not self.is_over and self._stamps == ambient.stamps(self._watched)
+
+    def end(self) -> None:
+        """Let it end. Sessions that came of it go on."""
+        with self._lock:
+            if self.is_over:
+                return
+            self.is_over = True
+            self._process.channel.close()
+        self._process.let_go()
+
+    def abandon(self) -> None:
+        """In a forked process: it belongs to the one that was forked."""
+        self.is_over = True
+        self._process.disown()
+        self._process.channel.close()
+        self._process.let_go()
+
+    def tend(self, now: float) -> None:
+        """Collect it if it has ended."""
+        if not self.is_over and now - self.used > IDLE and self._process.read_leash() is not None:
+            self.end()
+
+    # its start
+
+    @classmethod
+    def start(cls, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Template:
+        """Start one and wait for it. LaunchError, which says what is wrong with a preload; CannotServe."""
+        restore = {}
+        theirs = env
+        if spec.preload:
+            theirs = {**env, **_ONE_THREAD}
+            restore = {os.fsdecode(name): None if name not in env else os.fsdecode(env[name]) for name in _ONE_THREAD}
+        config = {"token": spec.token, "template": {"preload": spec.preload, "restore": restore, "idle": IDLE}}
+        process = local.spawn(spec.interpreter, spec.cwd, theirs, config, 0)
+        template = cls(process, spec.interpreter, spec.preload, _Base(now, env))
+        try:
+            _Starting(template, process, spec).wait()
+        except BaseException:
+            process.kill_tree(template.pid or None)
+            os.close(process.stdout)
+            os.close(process.stderr)
+            template.end()
+            raise
+        os.close(process.stdout)
+        os.close(process.stderr)
+        process.channel.setblocking(True)
+        return template
+
+    def is_ready(self, fields: dict[str, Any]) -> None:
+        self.pid = fields["pid"]
+        self.local = bool(fields["local"])
+        prefix = os.path.join(self.interpreter.prefix, "pyvenv.cfg")
+        sites = fields["sites"].split("\n") if fields["sites"] else []
+        files = fields["files"].split("\n") if fields["files"] else []
+        self._watched = (prefix, *sites, *files)
+        self._stamps = ambient.stamps(self._watched)
+
+
+def order_clone(warden: local.Warden, order: Any) -> local.LocalProcess:
+    """Make the ends of a clone and have `order(mark, theirs)` send them; the clone's process."""
+    mine, theirs = ends.make()
+    try:
+        order(marks.new_mark(), theirs.numbers())
+    except BaseException:
+        mine.close()
+        raise
+    finally:
+        theirs.close()
+    return local.LocalProcess(warden, mine, b"", is_clone=True)
+
+
+class _Starting:
+    """Waits for a template that was just spawned, and keeps what it prints."""
+
+    def __init__(self, template: Template, process: local.LocalProcess, spec: Spec) -> None:
+        self._template = template
+        self._process = process
+        self._spec = spec
+        self._deadline = None if spec.timeout is None else time.monotonic() + spec.timeout
+        self._decoder = FrameDecoder(messages.FROM_TEMPLATE)
+        self._loading = ""
+        self._printed = bytearray()
+        self._first = memoryview(process.first)
+        self._fields: dict[str, Any] | None = None
+
+    def wait(self) -> None:
+        process = self._process
+        poll = select.poll()
+        pipes = {process.stdout, process.stderr}
+        for fd in (process.leash, *pipes):
+            poll.register(fd, select.POLLIN)
+        channel = process.channel.fileno()
+        poll.register(channel, select.POLLIN | select.POLLOUT)
+        while self._fields is None:
+            left = None if self._deadline is None else self._deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise self._failed("did not end in time" if self._loading else "was not there in time")
+            ready = dict(poll.poll(None if left is None else left * 1000 + 1))
+            for fd in pipes & ready.keys():
+                if not self._take_text(fd):
+                    poll.unregister(fd)
+                    pipes.discard(fd)
+            if channel in ready:
+                if ready[channel] & select.POLLOUT and self._send():
+                    poll.modify(channel, select.POLLIN)
+                if ready[channel] & ~select.POLLOUT and not self._receive():
+                    poll.unregister(channel)
+            if process.leash in ready:
+                report = process.read_leash()
+                if report is not None:
+                    self._take_all_text(pipes)
+                    if report.exit_code is None and report.signal is None:
+                        report = process.early_end()
+                    how = f"exit status {report.exit_code}" if report.signal is None else f"signal {report.signal}"
+                    raise self._failed(f"ended ({how})")
+        self._take_all_text(pipes)
+        self._judge(self._fields)
+
+    def _judge(self, fields: dict[str, Any]) -> None:
+        try:
+            failed, why = fields.get("failed"), fields.get("why", "")
+            if failed == "":
+                raise CannotServe(why)
+            if failed is not None:
+                raise self._error(f"the preload of {failed!r} failed: {why}")
+            if self._printed.strip() and self._spec.preload:
+                raise self._error("preloading printed something, which no session could be given")
+            self._template.is_ready(fields)
+        except (KeyError, TypeError, AttributeError):
+            raise self._error("it is a template of another protocol") from None
+
+    def _send(self) -> bool:
+        try:
+            self._first = self._first[self._process.channel.send(self._first) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # what became of it, the leash tells
+        return not self._first
+
+    def _receive(self) -> bool:
+        try:
+            data = self._process.channel.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            return False
+        try:
+            for kind, _call, body in self._decoder.feed(data):
+                if kind == messages.PRELOADING:
+                    self._loading = bytes(body).decode("utf-8", "replace")
+                else:
+                    self._fields = messages.unpack_ready(bytes(body))
+        except ProtocolFault as fault:
+            raise self._error(f"it sent nonsense: {fault}") from None
+        return True
+
+    def _take_text(self, fd: int) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(fd, 65536)
+            self._printed += data[: max(0, _PRINTED - len(self._printed))]
+            return bool(data)
+        return True
+
+    def _take_all_text(self, pipes: set[int]) -> None:
+        for fd in pipes:
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(fd, 65536):
+                    self._printed += data[: max(0, _PRINTED - len(self._printed))]
+
+    def _failed(self, what: str) -> LaunchError:
+        if self._loading:
+            return self._error(f"the preload of {self._loading!r} {what}")
+        return self._error(f"the interpreter did not become a session: it {what}")
+
+    def _error(self, what: str) -> LaunchError:
+        python = self._spec.interpreter.path
+        printed = self._printed.decode("utf-8", "replace")
+        return LaunchError(
+            f"{python}: {what}" + (f"; it printed: {printed[-4000:]!r}" if printed else ""),
+            python=python,
+            command=self._process.command,
+            stderr=printed,
+        )
+
+
+@functools.cache
+def is_possible() -> bool:
+    """Whether this system may have templates at all."""
+    return os.path.isdir("/proc/thread-self") and hasattr(socket, "send_fds")

@@ -1,0 +1,165 @@
+"""The templates of this process: found by what they can serve, started when first needed, replaced when outdated."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+from . import ambient, environment
+from .base import Process, Spec
+from .local import LocalLauncher
+from .places import key_of
+from .template import CannotServe, Template, TemplateGone, is_possible
+
+#: most templates that are kept; those used longest ago end
+_MOST = 32
+
+
+class Templates:
+    """Templates by what they can serve."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._known: dict[Any, Template] = {}
+        self._starting: dict[Any, threading.Lock] = {}
+        self._impossible: set[Any] = set()  # interpreters that cannot have templates
+
+    def launch(self, spec: Spec) -> Process:
+        """A session by a template, which is started if there is none; CannotServe, LaunchError."""
+        now = ambient.capture()
+        env = environment.of_child(spec.env)
+        folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for _ in range(3):  # one that ends just when it is asked is replaced
+                template = self._get(spec, now, env, folder)
+                try:
+                    return template.clone(spec, now, env, folder)
+                except TemplateGone:
+                    self._drop(template)
+        finally:
+            os.close(folder)
+        raise CannotServe("its templates end as soon as they are there")
+
+    def is_ready(self, spec: Spec) -> bool:
+        """Whether a template for it is there already."""
+        try:
+            key = self._key(spec, ambient.capture(), environment.of_child(spec.env))
+        except (OSError, ValueError, TypeError):
+            return True  # whatever is wrong is told at once
+        return key in self._known or key[0] in self._impossible
+
+    def warm_up(self, spec: Spec) -> Template:
+        """The template for `spec`, started if it is not there."""
+        now = ambient.capture()
+        env = environment.of_child(spec.env)
+        folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return self._get(spec, now, env, folder)
+        finally:
+            os.close(folder)
+
+    def all(self) -> list[Template]:
+        """Those that are alive, as far as is known."""
+        self.tend()
+        with self._lock:
+            return list(self._known.values())
+
+    def tend(self) -> None:
+        """Collect those that have ended for want of use."""
+        now = time.monotonic()
+        for template in list(self._known.values()):
+            template.tend(now)
+            if template.is_over:
+                self._drop(template)
+
+    def abandon(self) -> None:
+        """In a forked process."""
+        known, self._known = self._known, {}
+        for template in known.values():
+            template.abandon()
+        self._lock = threading.RLock()
+        self._starting = {}
+
+    def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
+        key = self._key(spec, now, env)
+        if key[0] in self._impossible:
+            raise CannotServe
+        place = os.fstat(folder)
+        here = (*key, place.st_dev, place.st_ino)
+        found = self._usable(key, here)
+        if found is not None:
+            return found
+        with self._lock:
+            starting = self._starting.setdefault(key, threading.Lock())
+        with starting:
+            found = self._usable(key, here)
+            if found is None:
+                try:
+                    found = Template.start(spec, now, env)
+                except CannotServe:
+                    self._impossible.add(key[0])
+                    raise
+                with self._lock:
+                    self._known[here if found.local else key] = found
+                    outdated = sorted(self._known.values(), key=lambda each: each.used)[:-_MOST]
+                for each in outdated:
+                    self._drop(each)
+        return found
+
+    def _key(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Any:
+        path = spec.interpreter.path
+        return (key_of(path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
+
+    def _usable(self, key: Any, here: Any) -> Template | None:
+        for each in (key, here):
+            found = self._known.get(each)
+            if found is not None:
+                if found.is_current():
+                    return found
+                self._drop(found)
+        return None
+
+    def _drop(self, template: Template) -> None:
+        with self._lock:
+            for key in [key for key, each in self._known.items() if each is template]:
+                del self._known[key]
+        template.end()
+
+
+_templates = Templates()
+os.register_at_fork(after_in_child=_templates.abandon)
+
+
+class WarmLauncher:
+    """Clones a template where that can be, and spawns where not."""
+
+    def __init__(self) -> None:
+        self._cold = LocalLauncher()
+
+    def launch(self, spec: Spec) -> Process:
+        """A session; LaunchError. May take as long as its template needs to load the preloads."""
+        if is_possible():
+            try:
+                return _templates.launch(spec)
+            except (CannotServe, OSError):  # the spawn says better what is wrong, if anything is
+                pass
+        return self._cold.launch(spec)
+
+    def may_block(self, spec: Spec) -> bool:
+        return is_possible() and not _templates.is_ready(spec)
+
+
+def warm_up(spec: Spec) -> Template | None:
+    """The template that serves `spec`; None where there can be none. LaunchError."""
+    if not is_possible():
+        return None
+    try:
+        return _templates.warm_up(spec)
+    except CannotServe:
+        return None
+
+
+def known() -> list[Template]:
+    return _templates.all()

@@ -1,0 +1,147 @@
+"""A template: an interpreter with modules loaded that never runs a user's code, and is cloned instead.
+
+It has all that a session has, made once; a clone only takes over the descriptors that come with the order. So what
+is loaded here is loaded in every session, and what is touched here is copied for every session: the collector's
+work is done before, and its view of the objects is frozen.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from .._protocol import messages
+from .clone import CannotClone
+from .family import serve_orders
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .serve import Server
+
+#: what sessions use sooner or later, and need not load one by one
+_MODULES = (
+    "_protocol.pickles",
+    "_protocol.records",
+    "_protocol.values",
+    "_worker.display",
+    "_worker.fresh",
+    "_worker.requests",
+    "_worker.threads",
+)
+#: most files of preloaded modules that are watched for changes
+_MOST_FILES = 200
+
+
+def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
+    """Load what is wanted, say Ready, and serve. True in a clone; False when nobody wants more clones.
+
+    config: preload, the names of modules; restore, {name: value or None} of the environment while they are
+    imported; idle, seconds.
+    """
+    fields: dict[str, Any] = {"pid": os.getpid()}
+    before = set(sys.modules)
+    try:
+        _preload(server, config["preload"])
+        server.family.get_ready().die_with_parent()
+    except CannotClone as fault:
+        fields["failed"] = ""
+        fields["why"] = str(fault)
+    except PreloadFailed as fault:
+        fields["failed"] = fault.name
+        fields["why"] = fault.why
+    for name, value in config["restore"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    loaded = [sys.modules[name] for name in set(sys.modules) - before if name in sys.modules]
+    fields["files"], fields["local"] = _files(loaded)
+    fields["sites"] = "\n".join(_sites())
+    for name in _MODULES:
+        load(name)
+    server.accounts.get_ready()
+    server.channel.socket()
+    server.router.flush()
+    _park(server)
+    os.chdir("/")
+    gc.collect()
+    gc.freeze()
+    server.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
+    if "failed" in fields:
+        return False
+    return serve_orders(server, config["idle"])
+
+
+class PreloadFailed(Exception):
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(name, why)
+        self.name = name
+        self.why = why
+
+
+def _preload(server: Server, names: Any) -> None:
+    for name in names:
+        server.channel.send(messages.PRELOADING, 0, [name.encode("utf-8", "replace")])
+        try:
+            __import__(name)
+        except BaseException as error:
+            server.evaluator.report(error)
+            raise PreloadFailed(name, "%s: %s" % (type(error).__name__, error)) from None
+        server.router.flush()
+        threads = _other_threads()
+        if threads:
+            raise PreloadFailed(name, "it started threads (%s), with which a process cannot be cloned" % threads)
+
+
+def _other_threads() -> str:
+    names = []
+    try:
+        for task in os.listdir("/proc/self/task"):
+            if int(task) != os.getpid():
+                with open("/proc/self/task/%s/comm" % task) as file:
+                    names.append(file.read().strip())
+    except OSError:
+        pass
+    threading: Any = sys.modules.get("threading")
+    if names and threading is not None:
+        known = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
+        names[: len(known)] = known
+    return ", ".join(sorted(names))
+
+
+def _park(server: Server) -> None:
+    """Let go of the pipes to the controller: their place is held by a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    for stream in (1, 2):
+        os.dup2(writing, stream)
+        os.dup2(writing, server.router.pipes[stream], False)
+    os.close(writing)
+    server.router.parked = True
+
+
+def _files(modules: Any) -> tuple[str, int]:
+    """Files of modules that may be edited while we live, in lines; and whether some are of the current directory."""
+    here = os.getcwd() + os.sep
+    settled = [sys.prefix, sys.base_prefix, *_sites()]
+    found = []
+    local = 0
+    for module in modules:
+        path = getattr(module, "__file__", None)
+        if type(path) is not str or "\n" in path:
+            continue
+        path = os.path.abspath(path)
+        if any(path.startswith(root + os.sep) for root in settled):
+            continue
+        found.append(path)
+        if path.startswith(here):
+            local = 1
+    return "\n".join(sorted(found)[:_MOST_FILES]), local
+
+
+def _sites() -> list[str]:
+    """Folders in which installing something changes what an interpreter finds when it starts."""
+    return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
