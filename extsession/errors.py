@@ -9,6 +9,7 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
+from ._protocol.census import Census
 from ._protocol.records import ErrorInfo
 
 
@@ -130,10 +131,14 @@ class CallCancelled(ExtSessionError):
 
 
 class ForkRefused(ExtSessionError):
-    """The session cannot be branched safely. threads: names of the threads that are alive in it."""
+    """The session cannot be branched safely.
 
-    _facts = ("threads",)
+    threads: names of the threads that are alive in it; census: all that was found, see docs/branching.md.
+    """
+
+    _facts = ("threads", "census")
     threads: Sequence[str] | None
+    census: Census | None
 
 
 class ScriptRejected(ExtSessionError):

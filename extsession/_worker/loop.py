@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextvars import ContextVar
 
 TYPE_CHECKING = False
@@ -78,6 +79,51 @@ class SessionLoop:
         """Whether tasks of earlier calls are alive."""
         return bool(asyncio.all_tasks(self._loop))
 
+    # for a branch: the same process twice
+
+    def tasks(self) -> list[str]:
+        """Names of the tasks that are alive, each with what it runs."""
+        return sorted([_name(task) for task in asyncio.all_tasks(self._loop)])
+
+    def descriptors(self) -> list[int]:
+        """The loop's own descriptors, which `renew` makes anew; none if the loop is of a kind that it cannot renew."""
+        loop: Any = self._loop
+        try:
+            epoll = loop._selector._selector
+            sockets = [loop._ssock.fileno(), loop._csock.fileno()]
+        except AttributeError:  # no loop of asyncio's own, or it is closed
+            return []
+        # a poll object has no descriptor; a kqueue is not inherited
+        return sockets if not hasattr(epoll, "fileno") else [epoll.fileno(), *sockets]
+
+    def renew(self) -> None:
+        """In the branch: the loop goes on, with descriptors of its own under the old numbers.
+
+        A copied epoll descriptor is the same object in the kernel: what one process registers or removes there, the
+        other has too; and each would read the wake-up bytes of both.
+        """
+        import socket
+
+        numbers = self.descriptors()
+        if not numbers:
+            return
+        loop: Any = self._loop
+        for new, old in zip(socket.socketpair(), numbers[-2:]):
+            new.setblocking(False)
+            os.dup2(new.fileno(), old, False)
+            new.close()
+        if len(numbers) == 3:
+            self._renew_epoll(loop._selector, numbers[0])
+
+    def _renew_epoll(self, selector: Any, old: int) -> None:
+        import select
+
+        with select.epoll() as new:
+            os.dup2(new.fileno(), old, False)
+        for key in selector.get_map().values():
+            events = key.events & 1 and select.EPOLLIN
+            selector._selector.register(key.fd, events | (key.events & 2 and select.EPOLLOUT))
+
     def close(self) -> None:
         """End what is left, as asyncio.run() does at its end."""
         if self._loop.is_closed():
@@ -99,3 +145,9 @@ class SessionLoop:
                 self._loop.run_until_complete(task)
             except BaseException:  # its end is of no interest: the interrupt is what is reported
                 return
+
+
+def _name(task: Any) -> str:
+    coroutine = getattr(task, "get_coro", lambda: None)()
+    running = getattr(coroutine, "__qualname__", "")
+    return str(task.get_name()) + (" (%s)" % running if running else "")
