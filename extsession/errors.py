@@ -141,6 +141,13 @@ class ForkRefused(ExtSessionError):
     census: Census | None
 
 
+class CheckpointGone(ExtSessionError):
+    """A checkpoint was dropped, or its process was ended from outside. name: its name."""
+
+    _facts = ("name",)
+    name: str | None
+
+
 class ScriptRejected(ExtSessionError):
     """A locked-down script uses what is not allowed. line: where; construct: what."""
 

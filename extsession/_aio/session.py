@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import anyio
 import anyio.lowlevel
@@ -17,11 +17,14 @@ import anyio.to_thread
 
 from .._engine import owned
 from .._engine.completion import Completion
-from .._engine.core import Core, Options, check_preload
+from .._engine.core import Core, Options, Statistics, check_count, check_preload
+from .._engine.link import new_token
 from .._engine.machine import Phase, SessionMachine
 from .._engine.output import OutputChunk
+from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
-from .._launch.base import Launcher
+from .._launch.base import Launcher, Process
+from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
@@ -59,6 +62,9 @@ class AsyncExtSession:
         start_timeout: float | None = 30.0,
         preload: Iterable[str] = (),
         warm: bool = True,
+        recover: bool = False,
+        max_checkpoints: int = 16,
+        checkpoint_memory: int | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         # what the engine does with the callback does not depend on its colour
@@ -75,14 +81,23 @@ class AsyncExtSession:
             start_timeout,
             check_preload(preload),
             warm,
+            recover,
+            max_checkpoints,
+            checkpoint_memory,
         )
         self._launcher = launcher
         self._entered = False
+        self._is_branch = False  # entered by the session that it is a branch of
         self._core: Core | None = None
+        self._shelf = Shelf(max_checkpoints, checkpoint_memory)
         self._driver: Driver | None = None
 
     async def __aenter__(self) -> AsyncExtSession:
         """Start the session and wait until it is there; InterpreterError, LaunchError."""
+        if self._is_branch:
+            self._is_branch = False
+            await anyio.lowlevel.checkpoint()
+            return self
         await self._enter()
         try:
             await self._wait_for_start()
@@ -111,10 +126,13 @@ class AsyncExtSession:
             return core
 
         await self._blocking(launch, abandon, self._launcher is not None or core.may_block())
+        self._begin(core)
+
+    def _begin(self, core: Core) -> None:
         self._core = core
         self._driver = driver_here(core)
         owned.add(core)
-        self._finalizer = weakref.finalize(self, self._driver.abandon)
+        self._finalizer = weakref.finalize(self, _abandon, self._driver, self._shelf)
         self._driver.begin()
 
     async def _blocking(self, function: Callable[[], _T], undo: Callable[[_T], Any], long: bool) -> _T:
@@ -328,6 +346,7 @@ class AsyncExtSession:
 
     async def aclose(self) -> None:
         """End the session now, with all that it started; `async with` does. Nothing the second time."""
+        self._shelf.clear()
         if self._driver is not None:
             await self._driver.end()
             self._finalizer.detach()
@@ -343,6 +362,97 @@ class AsyncExtSession:
         except BaseException:
             await self.aclose()
             raise
+
+    # branches
+
+    @overload
+    async def fork(self, count: None = None, *, force: bool = False) -> AsyncExtSession: ...
+
+    @overload
+    async def fork(self, count: int, *, force: bool = False) -> list[AsyncExtSession]: ...
+
+    async def fork(self, count: int | None = None, *, force: bool = False) -> AsyncExtSession | list[AsyncExtSession]:
+        """A second, independent session with the same state; as ExtSession.fork.
+
+        It has been started: `async with await session.fork() as branch:` ends it, or `aclose()`.
+        """
+        made: list[AsyncExtSession] = []
+        try:
+            for _ in range(1 if count is None else check_count(count)):
+                made.append(await self._branch(force))
+        except BaseException:
+            for each in made:
+                await each.aclose()
+            raise
+        return made[0] if count is None else made
+
+    async def _branch(self, force: bool) -> AsyncExtSession:
+        process, number = await self._clone(False, force)
+        token = new_token()
+        process.first = settings(token)
+        branch = await self._session_of(process, token, number)
+        branch._is_branch = True
+        return branch
+
+    async def _session_of(self, process: Process, token: bytes, number: int) -> AsyncExtSession:
+        core = self._here().core.core_of(process, token, number)
+        branch = AsyncExtSession.__new__(AsyncExtSession)
+        branch._options = self._options
+        branch._launcher = self._launcher
+        branch._entered = True
+        branch._is_branch = False
+        branch._shelf = Shelf(self._options.max_checkpoints, self._options.checkpoint_memory)
+        branch._begin(core)
+        try:
+            await branch._wait_for_start()
+        except BaseException:
+            await branch.aclose()
+            raise
+        return branch
+
+    async def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+        driver = self._here()
+        core = driver.core
+        await driver.check_cancelled()
+        call = driver.submit(lambda core: core.branch(hold, force))
+        try:
+            await driver.until(lambda: call.completion is not None)
+        except BaseException:
+            core.give_up(call)
+            raise
+        return core.branched(call, force), call.number
+
+    async def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
+        """Keep the state as it is after the calls that are queued; as ExtSession.checkpoint."""
+        process, number = await self._clone(True, force)
+        return self._shelf.add(name, number - 1, process)
+
+    async def rollback(self, checkpoint: Checkpoint | str) -> None:
+        """Make the state what it was at a checkpoint; as ExtSession.rollback."""
+        found = self._shelf.find(checkpoint)
+        old = self._here()
+        if old.machine.closed:
+            raise SessionClosed("the session was closed, and its checkpoints were dropped")
+        await old.check_cancelled()
+        token = new_token()
+        fresh = await self._session_of(found.clone(token), token, max(found.call, old.machine.count))
+        old.machine.give_way(f"the session was rolled back to {found.name!r}")
+        self._finalizer.detach()
+        fresh._finalizer.detach()
+        assert fresh._core is not None
+        assert fresh._driver is not None
+        self._core, self._driver = fresh._core, fresh._driver
+        self._finalizer = weakref.finalize(self, _abandon, self._driver, self._shelf)
+        await old.end()
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Those that can be gone back to, oldest first."""
+        return self._shelf.all()
+
+    def statistics(self) -> Statistics:
+        """What the session has cost so far."""
+        return self._here().core.statistics(self._shelf)
 
     @property
     def exit_output(self) -> tuple[str, str]:
@@ -402,6 +512,12 @@ class AsyncExtSession:
         """Kill the session; the event loop sees to its end."""
         driver = self._here()
         driver.order(driver.machine.kill)
+
+
+def _abandon(driver: Driver, shelf: Shelf) -> None:
+    """The session's object is gone: so is the session."""
+    shelf.clear()
+    driver.abandon()
 
 
 class _Events:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._protocol import messages
 from .completion import Completion, Outcome, Step
 from .output import Output
+
+if TYPE_CHECKING:
+    from .branch import Branch
 
 
 class State(enum.Enum):
@@ -26,6 +29,9 @@ class Call:
     stdin: Any = None  # a CallStdin, if the call brings one or asks for input
     input_waiting = False
     done: messages.Done | None = None
+    branch: Branch | None = None  # the clone that it asks for
+    hidden = False  # none of the user's
+    changes = False  # it may change the state of the session
     value: tuple[int, bytes, Any] | None = None  # packed; see pickles.pack
     completion: Completion | None = None
     error: BaseException | None = None  # what to raise for it

@@ -40,8 +40,9 @@ class Usage(NamedTuple):
 class Completion(NamedTuple):
     """The done marker of a call.
 
-    call: its number in the session, from 1; survived: the session goes on; exit_code: where the session
-    ended with the call; signal: name of the signal that ended it; steps: of the ladder, in order.
+    call: its number in the session, from 1; survived: the session goes on; exit_code: where the session's process
+    ended with the call; signal: name of the signal that ended it; steps: of the ladder, in order; recovered: the
+    process ended, and the session goes on in another one, with the state from before the call.
     """
 
     call: int
@@ -52,6 +53,7 @@ class Completion(NamedTuple):
     exit_code: int | None = None
     signal: str | None = None
     steps: tuple[Step, ...] = ()
+    recovered: bool = False
 
     @property
     def ok(self) -> bool:
@@ -72,4 +74,6 @@ class Completion(NamedTuple):
             text += f" after {', '.join(step.value for step in self.steps)}"
         if self.usage is not None:
             text += f", {self.usage.wall:.3g} s"
+        if self.recovered:
+            text += "; its session is what it was before the call"
         return text if self.survived else text + "; the session is over"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._launch import payload
-from .._launch.base import Launcher, Spec
+from .._launch.base import Launcher, Process, Spec
 from .._launch.interpreter import Interpreter, find
 from .._launch.local import LocalLauncher, require_platform
 from .._launch.templates import WarmLauncher
@@ -22,10 +22,14 @@ from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
 from ..errors import NotReady, RemoteProtocolError, ValueRefused
 from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
+from .branch import Branch, verdict
+from .branch import refused as refused_branch
 from .call import Call
-from .link import Link
+from .link import Link, new_token
 from .machine import Phase, SessionMachine
 from .output import Output
+from .recovery import Recovery
+from .shelf import Shelf
 from .stdin import CallStdin, InputCallback
 
 _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
@@ -34,6 +38,22 @@ _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messa
 _PROBE_TIME = 10.0
 
 Given = str | bytes | InputCallback | None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a session has done. bytes_out: that it has printed; checkpoint_memory: bytes, see Checkpoint.memory;
+
+    recoveries: how often it was brought back; unprotected: why it has no checkpoint to be brought back from, None if
+    it has one or is not to have one (`recover`).
+    """
+
+    calls: int
+    bytes_out: int
+    checkpoints: int
+    checkpoint_memory: int
+    recoveries: int
+    unprotected: str | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,9 @@ class Options:
     start_timeout: float | None = 30.0
     preload: tuple[str, ...] = ()
     warm: bool = True
+    recover: bool = False
+    max_checkpoints: int = 16
+    checkpoint_memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.stdin is not None and not callable(self.stdin):
@@ -60,6 +83,9 @@ class Options:
         if not isinstance(self.display, Display):
             raise TypeError(f"display takes a Display, not {self.display!r}")
         check_preload(self.preload)
+        most = self.max_checkpoints
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise ValueError(f"max_checkpoints takes a number from 1 up, not {most!r}")
         if self.env is not None:
             for name, value in self.env.items():
                 if not isinstance(name, str) or not isinstance(value, str):
@@ -77,6 +103,12 @@ def check_preload(names: Any) -> tuple[str, ...]:
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"preload takes names of modules, and {name!r} cannot be one")
     return found
+
+
+def check_count(count: Any) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f"count takes how many branches to make, not {count!r}")
+    return count
 
 
 def _probe_time(start_timeout: float | None) -> float:
@@ -111,11 +143,13 @@ class Core:
         self.link: Link
 
     def launch(self) -> None:
-        """Start a process. May block for as long as an exec takes; LaunchError."""
+        """Start a process. May block, see `may_block`; LaunchError."""
+        token = new_token()
+        self.begin(self.launcher.launch(self._spec(token)), token)
+
+    def begin(self, process: Process, token: bytes) -> None:
+        """Go on with a process that has been started."""
         options = self.options
-        # the first byte is in no UTF-8 text: the end of a line or a prompt never looks like the beginning of a barrier
-        token = b"\xff" + os.urandom(messages.TOKEN_SIZE - 1)
-        process = self.launcher.launch(self._spec(token))
         self.machine = SessionMachine(
             token=token,
             python=self.interpreter.path,
@@ -124,6 +158,7 @@ class Core:
             now=time.monotonic(),
             start_timeout=optional_seconds(options.start_timeout, "start_timeout"),
             ladder=options.ladder,
+            recovery=Recovery() if options.recover else None,
         )
         self.machine.input_callback = options.stdin
         self.machine.exit_output = Output(0, options.output_limit)
@@ -196,6 +231,46 @@ class Core:
         data = values.encode({"cursor": len(source) if cursor is None else cursor, "detail": detail})
         return self._submit(messages.INSPECT, source, "inspect", messages.SAFE_ONLY, timeout, data=data)
 
+    def branch(self, hold: bool, force: bool) -> Call:
+        """Ask for a clone, as a session or (hold) as a checkpoint; `branched` says what came of it."""
+        branch = Branch(hold, force)
+        self.machine.require_alive()
+        call = self.machine.submit(
+            messages.Run(messages.BRANCH, messages.SAFE_ONLY, "", branch.data), "a branch", None, 0
+        )
+        call.branch = branch
+        self.machine.advance(time.monotonic())
+        self.link.flush()
+        return call
+
+    def branched(self, call: Call, force: bool) -> Process:
+        """The clone's process. ForkRefused; what else has gone wrong."""
+        branch = call.branch
+        assert branch is not None
+        try:
+            census, made = verdict(self.value_of(call))
+            if not made:
+                raise refused_branch(census, force)
+            return branch.take()
+        except ProtocolFault as fault:
+            raise RemoteProtocolError(f"the session answered nonsense: {fault}") from None
+        finally:
+            branch.drop()
+
+    def give_up(self, call: Call) -> None:
+        """Nobody waits for a branch any more: whatever comes of it is let go of."""
+        branch = call.branch
+        assert branch is not None
+        if self.machine.cancel(call) or not call.on_done(lambda _: branch.drop()):
+            branch.drop()
+
+    def core_of(self, process: Process, token: bytes, first_call: int) -> Core:
+        """The core of a clone of this session. first_call: the number of the last call that is in its past."""
+        core = Core(self.options, self.launcher, self.interpreter)
+        core.begin(process, token)
+        core.machine.continue_from(first_call)
+        return core
+
     def is_complete(self, source: str, timeout: float) -> Call:
         data = values.encode({})
         return self._submit(messages.IS_COMPLETE, source, "is_complete", messages.SAFE_ONLY, timeout, data=data)
@@ -220,6 +295,7 @@ class Core:
             now = 0.0 if timeout is None else time.monotonic()
             call = self.machine.start_plain(action, flags | self._always, source, timeout, limit, now)
             if call is not None:
+                call.changes = action in messages.CHANGING
                 self.link.flush()
                 return call
         how = None
@@ -234,6 +310,7 @@ class Core:
                 raise ValueRefused(f"{size} bytes are more than one message to a session can hold")
         run = messages.Run(action, flags, source, data, buffers)
         call = self.machine.submit(run, label, timeout, limit)
+        call.changes = action in messages.CHANGING
         if how is not None:
             call.stdin = how
         if sink is not None:
@@ -278,6 +355,19 @@ class Core:
     @property
     def is_starting(self) -> bool:
         return self.machine.phase is Phase.STARTING
+
+    def statistics(self, shelf: Shelf) -> Statistics:
+        """What the session has cost; looks at the memory of its checkpoints, which takes a moment."""
+        machine = self.machine
+        recovery = machine.recovery
+        return Statistics(
+            calls=machine.count,
+            bytes_out=machine.bytes_in,
+            checkpoints=len(shelf.all()),
+            checkpoint_memory=shelf.memory(),
+            recoveries=0 if recovery is None else recovery.count,
+            unprotected=None if recovery is None or recovery.checkpoint is not None else recovery.why_none,
+        )
 
     def needs_attention(self) -> bool:
         """Whether anything may happen in the session that somebody should take in."""

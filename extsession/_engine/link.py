@@ -29,6 +29,7 @@ from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import SessionClosed
+from .branch import Parcel
 from .machine import Order, SessionMachine
 from .shared import map_buffers
 
@@ -76,23 +77,15 @@ class Link:
     """Carries bytes, signals and the end of the process between a Process and its SessionMachine."""
 
     def __init__(self, process: Process, machine: SessionMachine, strict: bool = False) -> None:
-        self.process = process
+        self.process: Process
         self.machine = machine
         self.closed = False
         bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
-        self._decoder = FrameDecoder(bounds)
+        self._bounds = bounds
         self._most_shared = bounds[messages.DONE] if strict else None  # bytes
-        self._channel = process.channel
-        self._channel_fd = process.channel.fileno()
-        process.channel.setblocking(True)
-        # for receive(); all else that is done with the channel says _NOW
-        process.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MOMENT)
-        self._channel_open = True
+        self._channel_open = False
         self._descriptors: list[int] = []  # that came along and have not been taken yet
-        self._pipes = {
-            process.stdout: _Pipe(process.stdout, messages.STDOUT),
-            process.stderr: _Pipe(process.stderr, messages.STDERR),
-        }
+        self._pipes: dict[int, _Pipe] = {}
         self._first_poll = select.poll()
         self._text_poll = select.poll()
         self._full_poll = select.poll()
@@ -100,12 +93,45 @@ class Link:
         self._standby: dict[int, _Pipe] = {}  # pipes that stdout may go on in, by number; also ended ones
         self._awaited: int | None = None  # the number of the pipe that stdout goes on in, if it has not come yet
         self._blocked = False  # bytes wait for room in the channel
-        self._first_poll.register(self._channel_fd, select.POLLIN)
-        self._first_poll.register(process.leash, select.POLLIN)
-        self._full_poll.register(self._channel_fd, select.POLLIN)
-        self._full_poll.register(process.leash, select.POLLIN)
-        for pipe in self._pipes.values():
-            self._watch_pipe(pipe)
+        self._attach(process)
+
+    def _attach(self, process: Process) -> None:
+        """Take over the descriptors of a process."""
+        self.process = process
+        self._decoder = FrameDecoder(self._bounds)
+        self._channel = process.channel
+        self._channel_fd = process.channel.fileno()
+        self._channel_open = True
+        process.channel.setblocking(True)
+        # for receive(); all else that is done with the channel says _NOW
+        process.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _MOMENT)
+        for fd in (self._channel_fd, process.leash):
+            self._first_poll.register(fd, select.POLLIN)
+            self._full_poll.register(fd, select.POLLIN)
+            if self._selector is not None:
+                self._selector.register(fd, selectors.EVENT_READ)
+        for fd, stream in ((process.stdout, messages.STDOUT), (process.stderr, messages.STDERR)):
+            self._pipes[fd] = _Pipe(fd, stream)
+            self._watch_pipe(self._pipes[fd])
+
+    def _detach(self) -> None:
+        """Let go of a process that has ended, to go on with another one."""
+        leash = self.process.leash
+        self._close_channel()
+        self._first_poll.unregister(leash)
+        self._full_poll.unregister(leash)
+        if self._selector is not None:
+            self._selector.unregister(leash)
+        for pipe in list(self._pipes.values()):
+            pipe.held.clear()
+            self._forget(pipe)
+        self._standby.clear()
+        self._awaited = None
+        self._blocked = False
+        for fd in self._descriptors:
+            os.close(fd)
+        self._descriptors.clear()
+        self.process.let_go()
 
     # waiting
 
@@ -225,16 +251,18 @@ class Link:
         """Send what waits, as far as there is room."""
         outgoing = self.machine.outgoing
         if not self._channel_open:
-            outgoing.clear()
+            self._drop_outgoing()
             return
         while outgoing:
             piece = outgoing[0]
             try:
+                if type(piece) is Parcel:
+                    piece = outgoing[0] = self._send_parcel(piece)
                 count = self._channel.send(piece, _NOW)
             except BlockingIOError:
                 break
             except OSError:
-                outgoing.clear()
+                self._drop_outgoing()
                 break
             if count == len(piece):  # views of bytes: the same as their size
                 outgoing.popleft()
@@ -245,6 +273,20 @@ class Link:
             self._watch_channel()
         if self.machine.orders:
             self._carry_out()
+
+    def _send_parcel(self, parcel: Parcel) -> memoryview:
+        """Send the first of its bytes, with its descriptors; what is left of it."""
+        if not parcel.numbers:
+            return memoryview(parcel.data)
+        count = socket.send_fds(self._channel, [parcel.data], parcel.numbers, _NOW)
+        parcel.close()
+        return memoryview(parcel.data)[count:]
+
+    def _drop_outgoing(self) -> None:
+        for piece in self.machine.outgoing:
+            if type(piece) is Parcel:
+                piece.close()
+        self.machine.outgoing.clear()
 
     # reading
 
@@ -472,6 +514,13 @@ class Link:
         for order in orders:
             if order is Order.KILL:
                 self.process.kill_tree(pid)
+            elif order is Order.GIVE_ENDS:
+                call = machine.current
+                if call is not None and call.branch is not None:
+                    machine.outgoing.append(call.branch.ends(self.process, call.number))
+            elif order is Order.TIDY:
+                if machine.recovery is not None:
+                    machine.recovery.tidy()
             elif pid is not None:
                 self.process.signal(pid, _SIGNALS[order])
             elif order is Order.TERMINATE:
@@ -487,8 +536,30 @@ class Link:
             self.process.kill_tree(self.machine.ready["pid"] if self.machine.ready else None)
             if self.machine.ready is None:
                 report = self.process.early_end()
-        self.machine.on_exit(report)
-        self.close()
+        machine = self.machine
+        machine.on_exit(report, final=False)
+        if machine.is_to_revive:
+            self._revive(now)
+        else:
+            self.close()
+
+    def _revive(self, now: float) -> None:
+        """Go on with a process made of the checkpoint."""
+        recovery = self.machine.recovery
+        assert recovery is not None
+        assert recovery.checkpoint is not None
+        token = new_token()
+        try:
+            process = recovery.checkpoint.clone(token)
+        except OSError as error:
+            self.machine.on_exit(ExitReport(None, None, why=f"the checkpoint cannot be gone back to: {error}"))
+            self.close()
+            return
+        self._detach()
+        self._drop_outgoing()
+        self.machine.revive(token, process.first, now)
+        self._attach(process)
+        self.flush()
 
     def close(self) -> None:
         """Close all descriptors. The process, if it still runs, is ended by its warden."""
@@ -496,6 +567,7 @@ class Link:
             return
         self.closed = True
         self._close_channel()
+        self._drop_outgoing()
         if self._selector is not None:
             self._selector.close()
             self._selector = None
@@ -507,6 +579,8 @@ class Link:
         self._descriptors.clear()
         self.process.let_go()
         self.machine.on_exit(ExitReport(None, None))  # if nobody has seen its end: no call is left without one
+        if self.machine.recovery is not None:
+            self.machine.recovery.end()
 
     def abandon(self) -> None:
         """In a forked process: close the descriptors, and leave the processes to their owner."""
@@ -559,6 +633,14 @@ class Link:
         if self._selector is not None:
             self._selector.unregister(self._channel_fd)
         self._channel.close()
+
+
+def new_token() -> bytes:
+    """The secret of a session's barriers.
+
+    Its first byte is in no UTF-8 text: the end of a line or a prompt never looks like the beginning of a barrier.
+    """
+    return b"\xff" + os.urandom(messages.TOKEN_SIZE - 1)
 
 
 def _waiting(fd: int) -> int:

@@ -22,6 +22,7 @@ from ..errors import (
     ExtSessionError,
     RemoteProtocolError,
     SessionClosed,
+    SessionDied,
     remote_exception,
 )
 from ..options import Ladder
@@ -30,6 +31,7 @@ from .call import Call, State
 from .completion import Completion, Outcome, Step, Usage
 from .merge import Merger
 from .output import STREAM_NAMES, Output, OutputChunk, RichOutput, Unread
+from .recovery import Recovery
 from .stdin import CallStdin, InputCallback, LineSource
 
 #: seconds that an exec'ed or confused process may live on after it closed the channel with no call running
@@ -59,6 +61,8 @@ class Order(enum.Enum):
     TERMINATE = "terminate"
     KILL = "kill"
     FLUSH = "flush"
+    GIVE_ENDS = "give ends"  # to the session, for the clone that its call asks for
+    TIDY = "tidy"  # checkpoints that are no longer needed
 
 
 class SessionMachine:
@@ -77,6 +81,7 @@ class SessionMachine:
         now: float,
         start_timeout: float | None,
         ladder: Ladder,
+        recovery: Recovery | None = None,
     ) -> None:
         self.phase = Phase.STARTING
         self.ready: dict[str, Any] | None = None
@@ -99,6 +104,8 @@ class SessionMachine:
         self.flooding: float | None = None  # the worker collects text; when to ask for it
         self.outlived = False  # threads, tasks or processes of earlier calls may still write
         self.ladder = ladder
+        self.recovery = recovery
+        self._start_timeout = start_timeout
         self._python = python
         self._command = command
         self._queue: deque[Call] = deque()
@@ -157,11 +164,26 @@ class SessionMachine:
         self.outlived = False
         return True
 
+    def continue_from(self, number: int) -> None:
+        """The session has a past: its calls are counted on from there."""
+        self._count = number
+
+    @property
+    def count(self) -> int:
+        """The number of the last call."""
+        return self._count
+
+    def give_way(self, why: str) -> None:
+        """Another process takes the place of this one: calls that are not over end with SessionClosed."""
+        self.closed = True
+        if self.error is None:
+            self.error = SessionClosed(why)
+
     def require_alive(self) -> None:
-        if self.closed:
-            raise SessionClosed("the session was closed")
         if self.error is not None:
             raise self.error
+        if self.closed:
+            raise SessionClosed("the session was closed")
         if self.phase in (Phase.DEAD, Phase.EXITING):
             raise SessionClosed("the session has ended")
 
@@ -254,6 +276,8 @@ class SessionMachine:
                 self.flooding = now + FLOOD_SILENCE
             elif kind == messages.DISPLAY:
                 self._on_display(number, *messages.unpack_display(body))
+            elif kind == messages.CLONING:
+                self._on_cloning(self._running(number, "Cloning"))
         except ProtocolFault as fault:
             self.on_fault(fault)
 
@@ -303,6 +327,8 @@ class SessionMachine:
         if done.flags:  # something may still write for it
             self._calls[call.number] = call
         self._settle(call, done)
+        if self.recovery is not None:
+            self._protect(call)
         self.advance(now)
 
     def on_eof(self, now: float) -> None:
@@ -313,16 +339,27 @@ class SessionMachine:
         if self.phase in (Phase.STARTING, Phase.IDLE) or self.current is None:
             self._deadline = now + _GRACE_AFTER_EOF
 
-    def on_exit(self, report: ExitReport) -> None:
-        """The process has ended, and all that it wrote has been given in."""
+    def on_exit(self, report: ExitReport, final: bool = True) -> None:
+        """The process has ended, and all that it wrote has been given in.
+
+        final: nothing is done about it; else, where it is to be brought back, `revive` has to follow: `is_to_revive`.
+        """
         if self.phase is Phase.DEAD:
             return
         self._merger.settle()
-        was, self.phase = self.phase, Phase.DEAD
-        self.report = report
-        name = reasons.signal_name(report.signal)
+        was = self.phase
         current, self.current = self.current, None
         self._deadline = None
+        name = reasons.signal_name(report.signal)
+        if not final and self._can_recover(was, current):
+            assert self.recovery is not None
+            self.recovery.is_tried = True
+            self.phase = Phase.STARTING
+            if current is not None:
+                self._end_current(current, report, name, reasons.died(report, current, False, recovered=True))
+            return
+        self.phase = Phase.DEAD
+        self.report = report
         if self.error is None:
             self.error = self._why(was, report, current)
         if current is not None:
@@ -332,6 +369,26 @@ class SessionMachine:
             call.error = self.error
             outcome = self._ended_by or Outcome.LOST
             self._complete(call, Completion(call.number, outcome, False, None, None, report.exit_code, name))
+
+    @property
+    def is_to_revive(self) -> bool:
+        """Whether the process has ended and another one is to take its place."""
+        return self.recovery is not None and self.recovery.is_tried and self.ready is not None
+
+    def revive(self, token: bytes, first: bytes, now: float) -> None:
+        """Another process has been made of the checkpoint: it says Ready soon, and the queue goes on."""
+        assert self.recovery is not None
+        self.recovery.count += 1
+        self.ready = None
+        self.draining = self.flooding = None
+        self.outlived = self._eof = False
+        self.outgoing.clear()
+        self.outgoing.append(first)
+        self._merger = Merger(token, self._text, self._place)
+        self._placed.clear()
+        self._unplaced.clear()
+        self._startup.clear()
+        self._deadline = None if self._start_timeout is None else now + self._start_timeout
 
     def on_time(self, now: float) -> None:
         """Let deadlines fire. What had arrived before must have been given in."""
@@ -451,6 +508,10 @@ class SessionMachine:
         self.phase = Phase.IDLE
         self._deadline = None
         self._merger.settle()
+        if self.recovery is not None:
+            if self.recovery.checkpoint is None:
+                self._queue.appendleft(self.recovery.ask())
+            self.recovery.is_tried = False
         self.advance(now)
 
     def _on_done(self, number: int, done: messages.Done) -> None:
@@ -464,6 +525,35 @@ class SessionMachine:
         self._done_error = ErrorInfo.from_wire(extra["error"]) if "error" in extra else None
         self.draining = done
         self.outlived = bool(done.flags & (messages.OUTLIVED | messages.NEW_PIPES))
+
+    def _on_cloning(self, call: Call) -> None:
+        if call.branch is None or call.branch.asked:
+            raise ProtocolFault("Cloning that nobody has asked for")
+        call.branch.asked = True
+        self.orders.append(Order.GIVE_ENDS)
+
+    def _protect(self, call: Call) -> None:
+        """Have a checkpoint made of the state that a call has left."""
+        assert self.recovery is not None
+        if call.hidden:
+            try:
+                self.recovery.take(call)
+            except ProtocolFault as fault:
+                self.on_fault(fault)
+            self.orders.append(Order.TIDY)
+        elif call.changes:
+            self._queue.appendleft(self.recovery.ask())
+
+    def _can_recover(self, was: Phase, current: Call | None) -> bool:
+        """Whether a process that has ended was not meant to, and can be brought back as it was."""
+        recovery = self.recovery
+        if recovery is None or recovery.checkpoint is None or recovery.is_tried or was is Phase.STARTING:
+            return False
+        if self.closed or self.error is not None or self._ended_by is not None or self._exit_code is not None:
+            return False
+        if current is not None and current.hidden:
+            return False  # what the last call has left, the checkpoint does not have
+        return current is None or current.done is None or not current.done.flags & messages.LEAVING
 
     def _on_display(self, number: int, barrier: int, fields: dict[str, Any]) -> None:
         call = self._running(number, "Display")
@@ -516,8 +606,10 @@ class SessionMachine:
         call.value = (done.kind, done.head, done.buffers)
         return _OUTCOMES[done.outcome], self._done_error
 
-    def _end_current(self, call: Call, report: ExitReport, name: str | None) -> None:
-        """The session ended while a call was running."""
+    def _end_current(
+        self, call: Call, report: ExitReport, name: str | None, recovered: SessionDied | None = None
+    ) -> None:
+        """The session's process ended while a call was running. recovered: the error of it, if the session goes on."""
         done = call.done
         usage = None
         error = None
@@ -526,15 +618,25 @@ class SessionMachine:
             usage = Usage(done.wall, done.cpu, done.peak_memory)
         elif call.stop_cause is not None:
             outcome = call.stop_cause
-            call.error = self.error
+            call.error = recovered or self.error
             if outcome is Outcome.TIMED_OUT:
-                call.error = reasons.timed_out(call, None, False)
+                call.error = reasons.timed_out(call, None, recovered is not None, recovered is not None)
         else:
             outcome = self._ended_by or Outcome.LOST
-            call.error = self.error
+            call.error = recovered or self.error
         self._complete(
             call,
-            Completion(call.number, outcome, False, error, usage, report.exit_code, name, call.steps),
+            Completion(
+                call.number,
+                outcome,
+                recovered is not None,
+                error,
+                usage,
+                report.exit_code,
+                name,
+                call.steps,
+                recovered is not None,
+            ),
         )
 
     def _complete(self, call: Call, completion: Completion) -> None:
@@ -544,7 +646,8 @@ class SessionMachine:
         call.output.close()
         if completion.error is not None and call.error is None:
             call.error = remote_exception(completion.error)
-        self.codes.append(completion)
+        if not call.hidden:
+            self.codes.append(completion)
         if call.has_callbacks:
             self.finished.append(call)
         call.completion = completion  # last: another thread may look for it
@@ -569,7 +672,13 @@ class SessionMachine:
             return reasons.not_started(self._python, self._command, what, self._printed())
         if self._exit_code is not None and current is None:
             return SessionClosed("the session was ended by exit()")
-        return reasons.died(report, current, self._ended_by is Outcome.KILLED)
+        recovery = self.recovery
+        unprotected = ""
+        if recovery is not None and self._ended_by is None and recovery.checkpoint is None:
+            unprotected = recovery.why_none
+        if current is not None and current.hidden:
+            current = None
+        return reasons.died(report, current, self._ended_by is Outcome.KILLED, unprotected=unprotected)
 
     def on_fault(self, fault: ProtocolFault) -> None:
         """The session broke the protocol: it is ended, and nothing else is harmed."""

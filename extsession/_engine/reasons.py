@@ -41,24 +41,35 @@ def not_started(python: str, command: list[str], what: str, printed: str) -> Lau
     )
 
 
-def timed_out(call: Call, wall: float | None, survived: bool) -> CallTimeout:
+def timed_out(call: Call, wall: float | None, survived: bool, recovered: bool = False) -> CallTimeout:
     """A call that ran longer than its timeout. wall: how long, if it came to an end."""
+    end = "its session was ended" if not recovered else "its process was ended, and the session is what it was before"
     return CallTimeout(
         f"call {call.number} ran longer than its timeout of {call.timeout} s"
-        + ("" if survived else "; it did not react, so its session was ended"),
+        + ("" if survived and not recovered else f"; it did not react, so {end}"),
         allowed=call.timeout,
         reached=max(wall or 0.0, call.timeout or 0.0),  # its own clock starts a moment after ours
         survived=survived,
     )
 
 
-def died(report: ExitReport, running: Call | None, by_user: bool) -> SessionDied:
-    """A session that has ended. running: the call it was in."""
+def died(
+    report: ExitReport, running: Call | None, by_user: bool, recovered: bool = False, unprotected: str = ""
+) -> SessionDied:
+    """A session that has ended. running: the call it was in.
+
+    recovered: the session goes on from its checkpoint; unprotected: why it has none, where it should.
+    """
     text = f"the session {'was ended by its user' if by_user else 'has ended'} ({ending(report)})"
     stderr = None
     if running is not None:
         stderr = running.output.joined("stderr")[-4096:].decode("utf-8", "replace")
         text += f" in call {running.number}"
+    if recovered:
+        text += "; it goes on with the state from before"
+    if unprotected:
+        text += f"; it had no checkpoint to go back to: {unprotected}"
+    if running is not None:
         if stderr:
             text += f"; the last on its stderr:\n{stderr[-1000:]}"
     return SessionDied(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from .ends import Ends
 from .interpreter import Interpreter
 
 
@@ -48,6 +49,8 @@ class Process(Protocol):
     stdout: int
     stderr: int
     leash: int
+    pid: int | None
+    """Of the session, as far as the leash has told."""
     command: list[str]
     first: bytes
     """What has to be sent down the channel before any message."""
@@ -64,8 +67,14 @@ class Process(Protocol):
     def early_end(self) -> ExitReport:
         """How the process that was started ended, where no session came of it. Bounded."""
 
+    def prepare_clone(self) -> tuple[Process, int, Ends]:
+        """For a clone of this session: its Process, its mark, and the ends that it is to be given, and then closed."""
+
     def disown(self) -> None:
         """In a process forked from the one that launched it: only descriptors are to be closed."""
+
+    def discard(self) -> None:
+        """As `let_go`, and close the other descriptors: nobody has come to use it."""
 
     def let_go(self) -> None:
         """Collect the process and close the leash. Bounded."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import LaunchError
-from . import ends, marks, payload, tree
+from . import ends, environment, marks, payload, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 
@@ -74,7 +74,7 @@ class LocalProcess:
         self.first = first
         self._leash = mine.leash
         self._is_clone = is_clone
-        self._pid: int | None = None  # of a clone, as soon as it is known
+        self.pid: int | None = None  # as soon as the warden, or who made the clone, has told
         self._lines = b""
         self._why = ""
         self._gone = False
@@ -114,14 +114,14 @@ class LocalProcess:
                 return ExitReport(status, None, left)
             return ExitReport(None, status, left)
         if kind == b"S":
-            self._pid = int(numbers[0])
+            self.pid = int(numbers[0])
         elif kind == b"E":
             self._why = f"the system refuses another process: {os.strerror(int(numbers[0]))}"
         return None
 
     def kill_tree(self, pid: int | None) -> None:
         if pid is None:
-            pid = self._pid
+            pid = self.pid
         if pid is not None and not self._gone and not self.warden.is_known_dead:
             self.signal(pid, signal.SIGKILL)
             self.warden.wake()
@@ -144,9 +144,20 @@ class LocalProcess:
             return ExitReport(None, None)
         return ExitReport(None, -status) if status < 0 else ExitReport(status, None)
 
+    def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
+        mine, theirs = ends.make()
+        return LocalProcess(self.warden, mine, b"", is_clone=True), marks.new_mark(), theirs
+
     def disown(self) -> None:
         self._owned = False
         self.warden.disown()
+
+    def discard(self) -> None:
+        """Let go of a session that nobody has come to use: of its other descriptors, too."""
+        self.channel.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+        self.let_go()
 
     def let_go(self) -> None:
         self._leash.close()
@@ -157,7 +168,7 @@ class LocalProcess:
 def spawn(
     interpreter: Interpreter,
     cwd: str | None,
-    env: Mapping[str, str] | Mapping[bytes, bytes] | None,
+    env: Mapping[bytes, bytes],
     config: dict[str, Any],
     mark: int,
 ) -> LocalProcess:
@@ -216,8 +227,8 @@ class LocalLauncher:
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
         config = {"token": spec.token, "preload": spec.preload}
-        env = None if spec.env is None else dict(spec.env)
-        return spawn(spec.interpreter, spec.cwd, env, config, marks.new_mark())
+        # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
+        return spawn(spec.interpreter, spec.cwd, environment.of_child(spec.env), config, marks.new_mark())
 
     def may_block(self, spec: Spec) -> bool:
         return False

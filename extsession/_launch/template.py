@@ -20,7 +20,7 @@ from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import LaunchError
-from . import ambient, ends, environment, local, marks
+from . import ambient, environment, local
 from .base import Spec
 from .interpreter import Interpreter
 
@@ -90,18 +90,21 @@ class Template:
         settings = marshal.dumps(
             {
                 "token": spec.token,
+                "template": self.pid,
                 "changes": changes,
                 "variables": environment.changes(env, self._base.env),
             },
             2,
         )
-        process = order_clone(self._process.warden, self._order)
+        process, mark, theirs = self._process.prepare_clone()
         try:
+            self._order(mark, theirs.numbers())
             socket.send_fds(process.channel, [len(settings).to_bytes(4, "little") + settings], [folder])
         except BaseException:
-            process.channel.close()
-            process.let_go()
+            process.discard()
             raise
+        finally:
+            theirs.close()
         self.sessions += 1
         self.used = time.monotonic()
         return process
@@ -174,19 +177,6 @@ class Template:
         files = fields["files"].split("\n") if fields["files"] else []
         self._watched = (prefix, *sites, *files)
         self._stamps = ambient.stamps(self._watched)
-
-
-def order_clone(warden: local.Warden, order: Any) -> local.LocalProcess:
-    """Make the ends of a clone and have `order(mark, theirs)` send them; the clone's process."""
-    mine, theirs = ends.make()
-    try:
-        order(marks.new_mark(), theirs.numbers())
-    except BaseException:
-        mine.close()
-        raise
-    finally:
-        theirs.close()
-    return local.LocalProcess(warden, mine, b"", is_clone=True)
 
 
 class _Starting:

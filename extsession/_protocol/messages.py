@@ -87,6 +87,8 @@ INSPECT = 9
 IS_COMPLETE = 10
 BRANCH = 11  # make a clone that is a session, or, as `data` says, a checkpoint
 ACTIONS = frozenset(range(12))
+#: those that may leave the session another than it was
+CHANGING = frozenset([EXEC, EVAL, CALL, GET, SET, DELETE, CONTAINS])
 
 # what a RUN asks for besides (bits)
 WANT_REPR = 1  # repr of the last expression's value

@@ -7,18 +7,21 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, overload
 
 from .._engine import owned
 from .._engine.call import Call
 from .._engine.completion import Completion
-from .._engine.core import Core, Given, Options, check_preload
+from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
+from .._engine.link import new_token
 from .._engine.machine import Phase
 from .._engine.output import OutputChunk
+from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
-from .._launch.base import Launcher
+from .._launch.base import Launcher, Process
+from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
-from ..errors import ExtSessionError
+from ..errors import ExtSessionError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
 from .driver import Driver
 from .hub import Hub
@@ -44,6 +47,9 @@ class ExtSession:
     preload: names of modules that are imported before anything else. warm: the session is cloned from a template, a
     process of its interpreter that has them loaded and is kept for the next session like it; False, and where that is
     not possible: a new interpreter.
+    recover: keep a checkpoint of the state before each call: a call that ends the process costs only itself.
+    max_checkpoints, checkpoint_memory: how many checkpoints are kept, and how many bytes they may hold together (None:
+    no end) before the oldest is dropped.
 
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
@@ -62,6 +68,9 @@ class ExtSession:
         start_timeout: float | None = 30.0,
         preload: Iterable[str] = (),
         warm: bool = True,
+        recover: bool = False,
+        max_checkpoints: int = 16,
+        checkpoint_memory: int | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         options = Options(
@@ -76,9 +85,13 @@ class ExtSession:
             start_timeout,
             check_preload(preload),
             warm,
+            recover,
+            max_checkpoints,
+            checkpoint_memory,
         )
         self._core = Core(options, launcher)
-        self._launch()
+        self._core.launch()
+        self._begin()
         self._wait_for_start()
 
     @classmethod
@@ -89,12 +102,21 @@ class ExtSession:
         session.__init__(**options)  # type: ignore[misc]
         return session
 
-    def _launch(self) -> None:
+    @classmethod
+    def _of(cls, core: Core) -> ExtSession:
+        """A session of a process that is there already, or soon."""
+        session = cls.__new__(cls)
+        session._core = core
+        session._begin()
+        session._wait_for_start()
+        return session
+
+    def _begin(self) -> None:
         core = self._core
-        core.launch()
+        self._shelf = Shelf(core.options.max_checkpoints, core.options.checkpoint_memory)
         self._driver = Driver(core)
         owned.add(core)
-        self._finalizer = weakref.finalize(self, _abandon, self._driver)
+        self._finalizer = weakref.finalize(self, _abandon, self._driver, self._shelf)
 
     def _wait_for_start(self) -> None:
         machine = self._core.machine
@@ -286,6 +308,7 @@ class ExtSession:
     def close(self) -> None:
         """End the session now, with all that it started. Does nothing the second time."""
         machine = self._core.machine
+        self._shelf.clear()
         if machine.phase is not Phase.DEAD:
             machine.closed = True
         self.kill()
@@ -295,8 +318,92 @@ class ExtSession:
         self.close()
         old = self._core
         self._core = Core(old.options, old.launcher, old.interpreter)
-        self._launch()
+        self._core.launch()
+        self._begin()
         self._wait_for_start()
+
+    # branches
+
+    @overload
+    def fork(self, count: None = None, *, force: bool = False) -> ExtSession: ...
+
+    @overload
+    def fork(self, count: int, *, force: bool = False) -> list[ExtSession]: ...
+
+    def fork(self, count: int | None = None, *, force: bool = False) -> ExtSession | list[ExtSession]:
+        """A second, independent session with the same state, after the calls that are queued.
+
+        count: make so many, and return a list. force: also where the census finds a risk (docs/branching.md).
+        Raises ForkRefused, which says why, where it would not be safe; nothing is harmed then. LaunchError, if a branch
+        does not come to answer in time.
+        """
+        made: list[ExtSession] = []
+        try:
+            for _ in range(1 if count is None else check_count(count)):
+                made.append(self._branch(force))
+        except BaseException:
+            for each in made:
+                each.close()
+            raise
+        return made[0] if count is None else made
+
+    def _branch(self, force: bool) -> ExtSession:
+        process, number = self._clone(False, force)
+        token = new_token()
+        process.first = settings(token)
+        return ExtSession._of(self._core.core_of(process, token, number))
+
+    def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+        call = self._submit(lambda core: core.branch(hold, force))
+        try:
+            self._driver.wait(lambda: call.completion is not None)
+        except BaseException:
+            with self._driver.lock:
+                self._core.give_up(call)
+            raise
+        return self._core.branched(call, force), call.number
+
+    def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
+        """Keep the state as it is after the calls that are queued, for `rollback`. Files and the like are not kept.
+
+        name: to go back by it; a new one takes the place of an old one of the same name. Of more than
+        `max_checkpoints`, the oldest is dropped. Raises ForkRefused as `fork` does.
+        """
+        process, number = self._clone(True, force)
+        return self._shelf.add(name, number - 1, process)
+
+    def rollback(self, checkpoint: Checkpoint | str) -> None:
+        """Make the state what it was at a checkpoint, as often as wanted, also of a session that has died since.
+
+        Calls that are running or queued end with SessionClosed, and what the session started is ended. What it did
+        outside (files, network) is not undone. Raises CheckpointGone, LaunchError; the session is as it was then.
+        """
+        found = self._shelf.find(checkpoint)
+        old = self._core
+        if old.machine.closed:
+            raise SessionClosed("the session was closed, and its checkpoints were dropped")
+        token = new_token()
+        fresh = ExtSession._of(old.core_of(found.clone(token), token, max(found.call, old.machine.count)))
+        shelf, driver = self._shelf, self._driver
+        old.machine.give_way(f"the session was rolled back to {found.name!r}")
+        if old.machine.phase is not Phase.DEAD:
+            self._order(lambda: old.machine.kill())
+            driver.wait(lambda: old.machine.phase is Phase.DEAD, _END)
+        self._finalizer.detach()
+        fresh._finalizer.detach()
+        self._core = fresh._core
+        self._driver = fresh._driver
+        self._shelf = shelf
+        self._finalizer = weakref.finalize(self, _abandon, self._driver, shelf)
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Those that can be gone back to, oldest first."""
+        return self._shelf.all()
+
+    def statistics(self) -> Statistics:
+        """What the session has cost so far."""
+        return self._core.statistics(self._shelf)
 
     @property
     def exit_output(self) -> tuple[str, str]:
@@ -375,8 +482,9 @@ class ExtSession:
         return ended
 
 
-def _abandon(driver: Driver) -> None:
+def _abandon(driver: Driver, shelf: Shelf) -> None:
     """The session's object is gone: so is the session."""
+    shelf.clear()
     core = driver.core
     if core.owner != os.getpid() or core.link.closed:
         return

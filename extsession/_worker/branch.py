@@ -13,7 +13,7 @@ from .._protocol import messages, values
 from .._protocol.census import Census, Finding
 from . import census
 from .clone import CannotClone
-from .disown import disown_temporaries
+from .disown import disown_processes, disown_temporaries
 from .family import ENDS, become, serve_orders, settle
 from .serve import Clone
 
@@ -68,12 +68,14 @@ def _clone(server: Server, hold: bool) -> int:
         for fd in ends[: ENDS - 1]:
             os.close(fd)
         return pid
-    disown_temporaries()
     settle(server, ends, mark)
+    disown_processes()
     if hold:
+        # who comes of a checkpoint takes the place of the original, and with it what that would have to clean up
         if not serve_orders(server):
             os._exit(0)  # as if it had never been: its original winds up what is to be wound up
     else:
+        disown_temporaries()
         become(server)
     if random is not None:
         random.setstate(state)

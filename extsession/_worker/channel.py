@@ -64,6 +64,9 @@ class Channel:
             self._socket = _socket.socket(fileno=to_high(os.dup(self.fd)))
         return self._socket
 
+    def descriptors(self) -> list[int]:
+        return [self.fd] if self._socket is None else [self.fd, self._socket.fileno()]
+
     def replace(self, fd: int) -> None:
         """In a clone: go on with another channel, under the numbers of the old one."""
         os.dup2(fd, self.fd, False)

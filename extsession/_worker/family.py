@@ -135,7 +135,7 @@ def become(server: Server) -> None:
         from . import fresh
 
         fresh.apply(settings["changes"], fds[0] if fds else None, settings["variables"])
-        fresh.renew()
+        fresh.renew(settings["template"])
     for fd in fds:
         os.close(fd)
     server.say_ready()

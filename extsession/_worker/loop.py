@@ -61,20 +61,6 @@ class SessionLoop:
         self._loop.call_soon_threadsafe(self._task.cancel)
         return True
 
-    def reborn(self) -> None:
-        """In a clone: the selector and the pipe that wakes it are shared with the original's loop. Make our own."""
-        import selectors
-
-        loop: Any = self._loop
-        old = loop._selector
-        new = selectors.DefaultSelector()
-        for key in list(old.get_map().values()):
-            new.register(key.fd, key.events, key.data)
-        loop._selector = new
-        old.close()  # our copy of its descriptor; what it watches, it goes on watching for the original
-        loop._close_self_pipe()
-        loop._make_self_pipe()
-
     def has_work(self) -> bool:
         """Whether tasks of earlier calls are alive."""
         return bool(asyncio.all_tasks(self._loop))

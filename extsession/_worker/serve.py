@@ -90,7 +90,11 @@ class Server:
         self.accounts.reset()
         self._rang = self._taking = self._again = self._asking = False
         if self.evaluator.loop is not None:
-            self.evaluator.loop.reborn()
+            self.evaluator.loop.renew()
+
+    def own_descriptors(self) -> list[int]:
+        """Descriptors of ours, which a clone gets anew."""
+        return [*self.channel.descriptors(), self._registrar, *self.router.pipes.values()]
 
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""

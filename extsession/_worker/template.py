@@ -12,6 +12,7 @@ import os
 import sys
 
 from .._protocol import messages
+from . import fresh
 from .clone import CannotClone
 from .family import serve_orders
 
@@ -27,7 +28,6 @@ _MODULES = (
     "_protocol.records",
     "_protocol.values",
     "_worker.display",
-    "_worker.fresh",
     "_worker.requests",
     "_worker.threads",
 )
@@ -67,6 +67,7 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     server.router.flush()
     _park(server)
     os.chdir("/")
+    fresh.prepare()
     gc.collect()
     gc.freeze()
     server.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
