@@ -288,8 +288,29 @@ assert in_fork(node) == 0x000203040506
 """
 
 
-def test_random_state(each_python: Interpreter) -> None:
-    run(each_python.path, RANDOM)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_random_state(each_python: Interpreter, prepared: bool) -> None:
+    run(each_python.path, RANDOM.replace("def look", "fresh.prepare()\ndef look", 1) if prepared else RANDOM)
+
+
+def test_openssl_in_a_process_with_the_number_of_its_template() -> None:
+    run(
+        sys.executable,
+        """
+import ssl
+ssl.RAND_bytes(1)
+template = os.getpid()
+class Ssl:
+    added = []
+    RAND_add = staticmethod(lambda data, entropy: Ssl.added.append((len(data), entropy)))
+def look(number):
+    sys.modules["_ssl"] = Ssl
+    fresh.renew(number if number else os.getpid())
+    return Ssl.added
+assert in_fork(lambda: look(template)) == []
+assert in_fork(lambda: look(0)) == [(32, 0.0)]
+""",
+    )
 
 
 def test_random_state_of_numpy() -> None:
