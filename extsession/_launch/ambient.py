@@ -28,6 +28,7 @@ if sys.platform != "win32":
 #: all of Linux but RLIMIT_LOCKS (10), which has had no effect since Linux 2.4.25 and serves as a mark
 _LIMITS = tuple(number for number in range(16) if number != 10)
 _STACK = _LIMITS.index(3)  # RLIMIT_STACK
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
 _RESET_ON_FORK = 0x40000000  # SCHED_RESET_ON_FORK
 _FIFO, _ROUND_ROBIN, _IDLE, _DEADLINE = 1, 2, 5, 6
 _REAL_TIME = (_FIFO, _ROUND_ROBIN, _DEADLINE)
@@ -172,19 +173,19 @@ def _identity(status: bytes) -> tuple[Any, ...]:
 
 
 def _namespaces() -> tuple[str, ...]:
-    folder = os.open("/proc/thread-self/ns", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # O_PATH: a process that has changed its user may not list the folder, but look up what is in it
+    folder = os.open("/proc/thread-self/ns", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return tuple([os.readlink(name, dir_fd=folder) for name in _names_of_namespaces()])
-    except FileNotFoundError:  # pid_for_children in the moment when the namespace has no process yet
-        return ()
+        return tuple([_link(name, folder) for name in _NAMESPACES])
     finally:
         os.close(folder)
 
 
-@functools.cache
-def _names_of_namespaces() -> tuple[str, ...]:
-    # a child's are pid_for_children and time_for_children
-    return tuple(sorted({*os.listdir("/proc/self/ns")} - {"pid", "time"}))
+def _link(name: str, folder: int) -> str:
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except FileNotFoundError:  # an older kernel; or pid_for_children as long as no child has been there
+        return ""
 
 
 @functools.cache

@@ -6,6 +6,7 @@ As bytes throughout, as the kernel has them: the two sides need not agree on an 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 
 #: (what their names begin with, who has read them by the time an interpreter is ready)
@@ -47,6 +48,8 @@ _READ_BY_LIBRARIES = (
 _AT_START = tuple(os.fsencode(name) for name, _ in _READ_AT_START)
 _BY_LIBRARIES = _AT_START + tuple(os.fsencode(name) for name, _ in _READ_BY_LIBRARIES)
 
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
 # the last question and its answer, by `preloaded`: an environment is looked through once, not at each start
 _last: dict[bool, tuple[Mapping[bytes, bytes], tuple[tuple[bytes, bytes], ...]]] = {}
 
@@ -54,19 +57,25 @@ _last: dict[bool, tuple[Mapping[bytes, bytes], tuple[tuple[bytes, bytes], ...]]]
 def of_child(env: Mapping[str, str] | None = None) -> dict[bytes, bytes]:
     """The environment that `subprocess.Popen(env=env)` gives a child now, as a dict of the caller's own.
 
-    None is this process's os.environ; what code in C has put into its environment past os.environ is not seen.
+    None is this process's os.environ. Popen(env=None) gives C's environment instead, which has what code in C has set
+    past os.environ, such as readline's LINES and COLUMNS: templates are started with this very dict, so that
+    forked sessions and spawned ones agree.
     Raises what Popen raises for a name or value that cannot be: ValueError, TypeError.
     """
     if env is None:
         # a copy of the dict itself: in one step, whatever other threads do, and without decoding each entry
         data = getattr(os.environ, "_data", None)
         return data.copy() if isinstance(data, dict) else dict(os.environb)
-    encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    for name, value in encoded.items():
-        if b"=" in name or not name:
-            raise ValueError(f"illegal environment variable name: {name!r}")
-        if b"\0" in name or b"\0" in value:
-            raise ValueError(f"embedded null byte in the environment variable {name!r}")
+    try:
+        encoded = {name.encode(_ENCODING, _ERRORS): value.encode(_ENCODING, _ERRORS) for name, value in env.items()}
+    except AttributeError:  # bytes and paths, which Popen takes too
+        encoded = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    names = b"".join(encoded)
+    if b"" in encoded or b"=" in names or b"\0" in names:
+        raise ValueError(f"illegal environment variable name among {list(encoded)}")
+    if b"\0" in b"".join(encoded.values()):
+        bad = next(name for name, value in encoded.items() if b"\0" in value)
+        raise ValueError(f"embedded null byte in the environment variable {os.fsdecode(bad)!r}")
     return encoded
 
 

@@ -4,7 +4,8 @@ Runs in the forked process, in its main thread, before any code of the user's. T
 (`_launch/ambient.py`); mostly that is nothing. Order matters: what opens files or takes permissions comes before the
 limits that could forbid it, and the signal mask comes last, for a signal that is unblocked arrives at once.
 
-`sys.modules` is looked at, never added to: what is not loaded has no state to be reset.
+`sys.modules` is looked at, never added to: what is not loaded has no state to be reset. The time goes into pages that
+are touched first, and so copied: the less is looked at, the better.
 
 What stays in common with the other sessions of a template: the hash seed (PYTHONHASHSEED; so also the order of sets of
 strings), the layout of memory, and the state of generators that preloaded modules have made for themselves.
@@ -65,42 +66,39 @@ def apply(changes: dict[str, Any], folder: int | None = None, variables: Variabl
         _do("the signal mask", signal.pthread_sigmask, signal.SIG_SETMASK, changes["blocked"])
 
 
-def renew() -> None:
+def prepare() -> None:
+    """In the template, when all is loaded that will be: find out what `renew` has to do, so that it need not look."""
+    global _plan
+    _plan = _find()
+
+
+def renew(template: int = 0) -> None:
     """Give this process random state, identifiers and times of its own, as far as modules with such state are loaded.
 
     `random` sees to itself, by the hook that Python calls in a forked process (PyOS_AfterFork_Child); `secrets` and
-    os.urandom ask the kernel. OpenSSL notices a new process by its number.
+    os.urandom ask the kernel. OpenSSL notices a new process by its number, which costs 0.7 ms at its next use;
+    template is the number of the template as it sees itself, for in another PID namespace they can be the same.
     """
-    loaded = sys.modules.get
-    module: Any = loaded("numpy.random.mtrand")
-    if module is not None:
-        _seed_numpy(module)
-    module = loaded("_ssl")
-    if module is not None:
-        # two processes may have one number, in different PID namespaces
-        module.RAND_add(os.urandom(32), 0.0)
-    module = loaded("uuid")
-    if module is not None:
-        _forget_uuids(vars(module))
-    module = loaded("tempfile")
-    if module is not None:
-        module._name_sequence = None
-    module = loaded("threading")
-    if module is not None and hasattr(module.main_thread(), "_set_native_id"):
-        module.main_thread()._set_native_id()  # Python leaves that of the parent: bpo-38707
-    module = loaded("multiprocessing.process")
-    if module is not None:
-        module.current_process().authkey = os.urandom(32)
-    module = loaded("logging")
-    if module is not None and hasattr(module, "_startTime"):
-        # %(relativeCreated)d counts from here; 3.13 has nanoseconds
-        module._startTime = time.time_ns() if isinstance(module._startTime, int) else time.time()
+    for function, module in _find() if _plan is None else _plan:
+        function(module)
+    if template and template == os.getpid():
+        openssl: Any = sys.modules.get("_ssl")
+        if openssl is not None:
+            openssl.RAND_add(os.urandom(32), 0.0)
+
+
+def _find() -> list[tuple[Any, Any]]:
+    loaded = sys.modules
+    return [(function, loaded[name]) for name, function in _RENEWED.items() if loaded.get(name) is not None]
 
 
 def _environment(new: dict[bytes, bytes], gone: list[bytes]) -> None:
     environ = os.environb  # the same data as os.environ, which stays the object it is; both tell C
     for name in gone:
-        environ.pop(name, None)
+        try:
+            del environ[name]
+        except KeyError:  # something has removed it while the template started; C is told all the same
+            continue
     for name, value in new.items():
         _do("the environment variable %r" % os.fsdecode(name), environ.__setitem__, name, value)
     touched = {*new, *gone}
@@ -112,7 +110,7 @@ def _environment(new: dict[bytes, bytes], gone: list[bytes]) -> None:
             tempfile.tempdir = None
 
 
-def _seed_numpy(module: Any) -> None:
+def _numpy(module: Any) -> None:
     """The generator behind numpy.random.rand() and its like. Others are made with entropy from the kernel."""
     try:
         module.seed()
@@ -120,14 +118,48 @@ def _seed_numpy(module: Any) -> None:
         module.set_bit_generator(type(module.get_bit_generator())())
 
 
-def _forget_uuids(scope: dict[str, Any]) -> None:
+def _uuid(module: Any) -> None:
     """Version 1 has its node, which uuid invents where the machine has none, the others count on from the last one."""
+    scope = vars(module)
     for name in scope:
         if name.startswith(("_last_timestamp", "_last_counter")):
             scope[name] = 0 if name == "_last_counter_v7" else None
     node = scope.get("_node")
     if node is not None and node >> 40 & 1:  # a multicast address: RFC 4122 4.5 has invented ones like that
         scope["_node"] = None
+
+
+def _tempfile(module: Any) -> None:
+    module._name_sequence = None
+
+
+def _threading(module: Any) -> None:
+    main = module.main_thread()
+    if hasattr(main, "_set_native_id"):
+        main._set_native_id()  # Python leaves that of the parent: bpo-38707
+
+
+def _multiprocessing(module: Any) -> None:
+    module.current_process().authkey = os.urandom(32)
+
+
+def _logging(module: Any) -> None:
+    """%(relativeCreated)d counts from here; 3.13 has nanoseconds."""
+    began = getattr(module, "_startTime", None)
+    if began is not None:
+        module._startTime = time.time_ns() if isinstance(began, int) else time.time()
+
+
+#: modules with state of their own process -> what gives them new state
+_RENEWED = {
+    "numpy.random.mtrand": _numpy,
+    "uuid": _uuid,
+    "tempfile": _tempfile,
+    "threading": _threading,
+    "multiprocessing.process": _multiprocessing,
+    "logging": _logging,
+}
+_plan: list[tuple[Any, Any]] | None = None
 
 
 def _write(path: str, data: bytes) -> None:
