@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._engine.completion import Completion, Outcome, Step, Usage
+from ._engine.core import Statistics
 from ._engine.output import OutputChunk, RichOutput
+from ._engine.shelf import Checkpoint
+from ._engine.warm import TemplateInfo, templates, warm_up
+from ._protocol.census import Census, Finding
 from ._protocol.records import ErrorInfo
 from ._sync.oneshot import ExecResult, ExtEval, exteval, extexec
 from ._sync.results import ExtResults
@@ -23,7 +27,9 @@ from ._worker.session import Session
 from .errors import (
     CallCancelled,
     CallTimeout,
+    CheckpointGone,
     ExtSessionError,
+    ForkRefused,
     InterpreterError,
     LaunchError,
     LimitExceeded,
@@ -50,6 +56,9 @@ __all__ = [
     "AsyncExtSession",
     "CallCancelled",
     "CallTimeout",
+    "Census",
+    "Checkpoint",
+    "CheckpointGone",
     "Completion",
     "Display",
     "ErrorInfo",
@@ -58,6 +67,8 @@ __all__ = [
     "ExtResults",
     "ExtSession",
     "ExtSessionError",
+    "Finding",
+    "ForkRefused",
     "InterpreterError",
     "Ladder",
     "LaunchError",
@@ -71,7 +82,9 @@ __all__ = [
     "Session",
     "SessionClosed",
     "SessionDied",
+    "Statistics",
     "Step",
+    "TemplateInfo",
     "Usage",
     "ValueRefused",
     "async_exteval",
@@ -79,6 +92,8 @@ __all__ = [
     "errors",
     "exteval",
     "extexec",
+    "templates",
+    "warm_up",
 ]
 
 

@@ -46,6 +46,7 @@ ADDED = {
 PLAIN = {
     "AsyncExtSession.__getitem__",
     "AsyncExtSession.events",
+    "AsyncExtSession.statistics",
     "AsyncExtResults.__await__",
     "AsyncExtResults.__aiter__",
     "AsyncExtResults.chunks",

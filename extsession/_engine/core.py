@@ -145,7 +145,7 @@ class Core:
     def launch(self) -> None:
         """Start a process. May block, see `may_block`; LaunchError."""
         token = new_token()
-        self.begin(self.launcher.launch(self._spec(token)), token)
+        self.begin(self.launcher.launch(self.spec(token)), token)
 
     def begin(self, process: Process, token: bytes) -> None:
         """Go on with a process that has been started."""
@@ -167,9 +167,9 @@ class Core:
 
     def may_block(self) -> bool:
         """Whether launch() may take longer than to start a process."""
-        return self.launcher.may_block(self._spec(b""))
+        return self.launcher.may_block(self.spec(b""))
 
-    def _spec(self, token: bytes) -> Spec:
+    def spec(self, token: bytes) -> Spec:
         options = self.options
         cwd = None if options.cwd is None else os.fspath(options.cwd)
         return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout)

@@ -44,7 +44,11 @@ _PRINTED = 16384
 
 
 class CannotServe(Exception):
-    """This interpreter, or this system, cannot have templates; sessions are spawned."""
+    """There is no template for it now, or ever (`for_good`): the session is spawned."""
+
+    def __init__(self, why: str = "", for_good: bool = False) -> None:
+        super().__init__(why)
+        self.for_good = for_good
 
 
 class TemplateGone(Exception):
@@ -131,6 +135,12 @@ class Template:
             self._process.channel.close()
         self._process.let_go()
 
+    def _stop(self) -> None:
+        """It has not come to be one."""
+        self.is_over = True
+        self._process.kill_tree(None)
+        self._process.discard()
+
     def abandon(self) -> None:
         """In a forked process: it belongs to the one that was forked."""
         self.is_over = True
@@ -156,13 +166,13 @@ class Template:
         config = {"token": spec.token, "template": {"preload": spec.preload, "restore": restore, "idle": IDLE}}
         process = local.spawn(spec.interpreter, spec.cwd, theirs, config, 0)
         template = cls(process, spec.interpreter, spec.preload, _Base(now, env))
+        if ambient.capture() != now:  # another thread has changed something: what it was at the start, nobody knows
+            template._stop()
+            raise CannotServe("what it inherits was changed while it was started")
         try:
             _Starting(template, process, spec).wait()
         except BaseException:
-            process.kill_tree(template.pid or None)
-            os.close(process.stdout)
-            os.close(process.stderr)
-            template.end()
+            template._stop()
             raise
         os.close(process.stdout)
         os.close(process.stderr)
@@ -230,7 +240,7 @@ class _Starting:
         try:
             failed, why = fields.get("failed"), fields.get("why", "")
             if failed == "":
-                raise CannotServe(why)
+                raise CannotServe(why, for_good=True)
             if failed is not None:
                 raise self._error(f"the preload of {failed!r} failed: {why}")
             if self._printed.strip() and self._spec.preload:

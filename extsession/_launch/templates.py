@@ -11,7 +11,7 @@ from . import ambient, environment
 from .base import Process, Spec
 from .local import LocalLauncher
 from .places import key_of
-from .template import CannotServe, Template, TemplateGone, is_possible
+from .template import IDLE, CannotServe, Template, TemplateGone, is_possible
 
 #: most templates that are kept; those used longest ago end
 _MOST = 32
@@ -37,7 +37,7 @@ class Templates:
                 try:
                     return template.clone(spec, now, env, folder)
                 except TemplateGone:
-                    self._drop(template)
+                    self.drop(template)
         finally:
             os.close(folder)
         raise CannotServe("its templates end as soon as they are there")
@@ -72,7 +72,11 @@ class Templates:
         for template in list(self._known.values()):
             template.tend(now)
             if template.is_over:
-                self._drop(template)
+                self.drop(template)
+
+    def next_look(self) -> float | None:
+        due = [each.used + IDLE + 1.0 for each in list(self._known.values())]
+        return min(due, default=None)
 
     def abandon(self) -> None:
         """In a forked process."""
@@ -98,14 +102,15 @@ class Templates:
             if found is None:
                 try:
                     found = Template.start(spec, now, env)
-                except CannotServe:
-                    self._impossible.add(key[0])
+                except CannotServe as fault:
+                    if fault.for_good:
+                        self._impossible.add(key[0])
                     raise
                 with self._lock:
                     self._known[here if found.local else key] = found
                     outdated = sorted(self._known.values(), key=lambda each: each.used)[:-_MOST]
                 for each in outdated:
-                    self._drop(each)
+                    self.drop(each)
         return found
 
     def _key(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Any:
@@ -118,10 +123,10 @@ class Templates:
             if found is not None:
                 if found.is_current():
                     return found
-                self._drop(found)
+                self.drop(found)
         return None
 
-    def _drop(self, template: Template) -> None:
+    def drop(self, template: Template) -> None:
         with self._lock:
             for key in [key for key, each in self._known.items() if each is template]:
                 del self._known[key]
@@ -162,4 +167,20 @@ def warm_up(spec: Spec) -> Template | None:
 
 
 def known() -> list[Template]:
+    """Those of this process."""
     return _templates.all()
+
+
+def drop(template: Template) -> None:
+    """End one of them."""
+    _templates.drop(template)
+
+
+def next_look() -> float | None:
+    """When a template may have ended for want of use, by the monotonic clock; None if there is none."""
+    return _templates.next_look()
+
+
+def tend() -> None:
+    """Collect those that have."""
+    _templates.tend()

@@ -15,6 +15,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
+from .._launch import templates
+
 if TYPE_CHECKING:
     from .driver import Driver
 
@@ -109,6 +111,9 @@ class Hub:
             self._look()
         for driver in self._due():
             self._attend(driver)
+        due = templates.next_look()
+        if due is not None and due <= time.monotonic():
+            templates.tend()
         return noticed
 
     def _select(self, timeout: float | None) -> list[Driver]:
@@ -134,8 +139,7 @@ class Hub:
         wait: float | None = 1.0 if watched else None
         if self._noticed or not rested:
             wait = _TICK
-        for driver in watched:
-            due = driver.core.machine.next_deadline()
+        for due in (templates.next_look(), *[driver.core.machine.next_deadline() for driver in watched]):
             if due is not None and (wait is None or due - now < wait):
                 wait = max(0.0, due - now)
         return wait

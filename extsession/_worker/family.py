@@ -92,18 +92,24 @@ def serve_orders(server: Server, idle: float | None = None) -> bool:
         data, fds = receive_descriptors(control, ORDER_SIZE, ENDS)
         if not data:
             return False
-        if len(fds) == ENDS and len(data) == ORDER_SIZE:
-            mark = int.from_bytes(data, "little")
-            try:
-                if server.family.clone(fds, mark) == 0:
-                    settle(server, fds, mark)
-                    become(server)
-                    return True
-            except OSError:  # told on the leash
-                pass
-            fds.pop()
+        if len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, int.from_bytes(data, "little")):
+            become(server)
+            return True
         for fd in fds:
             os.close(fd)
+
+
+def _clone(server: Server, ends: list[int], mark: int) -> bool:
+    """Whether this is the clone. In the original, all but the leash is left to be closed."""
+    try:
+        pid = server.family.clone(ends, mark)
+    except OSError:  # told on the leash
+        pid = -1
+    if pid == 0:
+        settle(server, ends, mark)
+        return True
+    ends.pop()
+    return False
 
 
 def settle(server: Server, ends: list[int], mark: int) -> None:
@@ -134,7 +140,11 @@ def become(server: Server) -> None:
     if "changes" in settings:
         from . import fresh
 
-        fresh.apply(settings["changes"], fds[0] if fds else None, settings["variables"])
+        try:
+            fresh.apply(settings["changes"], fds[0] if fds else None, settings["variables"])
+        except OSError as error:
+            server.evaluator.report_text("a session cannot be made of its template: %s\n" % error)
+            os._exit(1)
         fresh.renew(settings["template"])
     for fd in fds:
         os.close(fd)

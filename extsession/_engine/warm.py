@@ -1,0 +1,61 @@
+"""Templates as users see them: look at them, make them ahead of need, end them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+
+from .._launch import templates as _templates
+from .._launch.template import Template
+from .core import Core, Options, check_preload
+
+
+class TemplateInfo:
+    """A template of this process: what sessions like it are cloned from.
+
+    python: its interpreter; version; preload: modules that it has loaded; pid. A snapshot, but for `end`.
+    """
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self.python = template.interpreter.path
+        self.version = template.interpreter.version
+        self.preload = template.preload
+        self.pid = template.pid
+        self.sessions = template.sessions
+        now = time.monotonic()
+        self.age = now - template.started
+        self.idle = now - template.used
+
+    def end(self) -> None:
+        """End it and free its memory. Sessions that came of it go on; the next one like it has another template."""
+        _templates.drop(self._template)
+
+    def __repr__(self) -> str:
+        version = ".".join(map(str, self.version))
+        loaded = f" with {', '.join(self.preload)}" if self.preload else ""
+        return f"<Template {version}{loaded} pid {self.pid}, {self.sessions} sessions, idle for {self.idle:.0f} s>"
+
+
+def templates() -> list[TemplateInfo]:
+    """The templates that this process has, in the order in which they were started."""
+    return [TemplateInfo(each) for each in _templates.known()]
+
+
+def warm_up(
+    python: str | os.PathLike[str] | None = None,
+    *,
+    preload: Iterable[str] = (),
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = 30.0,
+) -> TemplateInfo | None:
+    """Start the template for sessions with these options now, so that the first of them is as quick as the others.
+
+    Returns when it is ready. timeout: seconds that it may take. None where there are no templates: sessions are
+    spawned there. Raises LaunchError, which says which preload failed and shows what it printed.
+    """
+    core = Core(Options(python, cwd, env, start_timeout=timeout, preload=check_preload(preload)))
+    found = _templates.warm_up(core.spec(b""))
+    return None if found is None else TemplateInfo(found)
