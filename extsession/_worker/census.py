@@ -34,7 +34,7 @@ def take(loop: SessionLoop | None = None, own: Iterable[int] = (), quiet: bool =
     helpers, theirs = _multiprocessing()
     found: list[Finding] = [*_threads(quiet), *holdings.descriptors(own | theirs)]
     runtimes = _gpu_runtimes()
-    if runtimes and not any([each.code == "gpu" for each in found]):
+    if runtimes:
         found.append(Finding("gpu", REFUSED, "a GPU does not work in a duplicate of its process", runtimes))
     tasks = loop.tasks() if loop is not None else []
     if tasks:
@@ -79,9 +79,9 @@ def _threads(quiet: bool) -> Iterator[Finding]:
 
 
 def _gpu_runtimes() -> list[str]:
-    """Libraries that have initialised a GPU, as far as they tell. All of them hold devices: this is for its name."""
-    loaded: dict[str, Any] = sys.modules  # type: ignore[assignment]
-    found = []
+    """Libraries that say they have initialised a GPU. Most also hold a device open, which says it for all others."""
+    loaded: dict[str, Any] = sys.modules
+    found: list[str] = []
     try:
         for name in ("torch.cuda", "torch.xpu"):
             if name in loaded and loaded[name].is_initialized():
