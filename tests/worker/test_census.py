@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from extsession import ExtSession
 from extsession._protocol.census import Census
+from extsession._worker import holdings, runtimes
 
 SOON = 30.0
 PRELUDE = """
@@ -98,6 +100,16 @@ def session() -> Iterator[Session]:
 def needs(*modules: str) -> pytest.MarkDecorator:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def test_the_docs_have_every_code_and_its_verdict() -> None:
+    package = Path(holdings.__file__).parent
+    found = re.findall(r'Finding\("([a-z-]+)", ([A-Z]+)', (package / "census.py").read_text())
+    codes = {code: verdict.lower() for code, verdict in found}
+    codes.update({code: verdict for code, (verdict, _) in holdings._CODES.items()})
+    codes.update({runtimes.BLAS: "safe", runtimes.OPENMP: "safe"})
+    page = (package.parents[1] / "docs" / "branching.md").read_text()
+    assert dict(re.findall(r"^\| `([a-z-]+)` \| `([a-z]+)` \|", page, re.MULTILINE)) == codes
 
 
 # nothing
