@@ -426,8 +426,10 @@ def test_children_are_named(each: Session) -> None:
 
 
 def test_an_ended_child_that_nobody_asks_for_is_none(each: Session) -> None:
-    each.run("import subprocess, warnings\nwarnings.simplefilter('ignore')")
-    each.run("pid = subprocess.Popen(['true']).pid\nos.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)")
+    each.run("import subprocess, warnings\nwarnings.simplefilter('ignore')\nr, w = os.pipe()")
+    each.run("pid = subprocess.Popen(['cat'], stdin=r).pid\nos.close(r)")  # the object is gone before the process is
+    assert each.codes() == {"children": "risky", "pipes": "risky"}
+    each.run("os.close(w)\nos.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)")
     assert each.census() == Census()
 
 
