@@ -326,9 +326,9 @@ class Link:
     def _take_frames(self, frames: list[tuple[int, int, Any]], now: float) -> None:
         machine = self.machine
         for kind, call, body in frames:
-            # a prompt, or what a thread saw printed before its own: it is in the pipes already
+            # what was printed at the start, a prompt, what a thread saw printed before its own: in the pipes already
             current = machine.current
-            if kind == messages.INPUT or (
+            if kind in (messages.READY, messages.INPUT) or (
                 kind == messages.LATE and current is not None and current.number == call
             ):
                 for pipe in self._of(_Role.CURRENT):

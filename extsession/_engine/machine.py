@@ -363,6 +363,8 @@ class SessionMachine:
         if self.error is None:
             self.error = self._why(was, report, current)
         if current is not None:
+            if current.hidden and current.branch is not None:
+                current.branch.drop()
             self._end_current(current, report, name)
         waiting, self._queue = self._queue, deque()
         for call in waiting:
@@ -678,6 +680,8 @@ class SessionMachine:
             unprotected = recovery.why_none
         if current is not None and current.hidden:
             current = None
+            if not unprotected and self._ended_by is None:
+                unprotected = "it ended while that was made"
         return reasons.died(report, current, self._ended_by is Outcome.KILLED, unprotected=unprotected)
 
     def on_fault(self, fault: ProtocolFault) -> None:

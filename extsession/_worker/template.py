@@ -94,7 +94,8 @@ def _preload(server: Server, names: Any) -> None:
         server.router.flush()
         threads = _other_threads()
         if threads:
-            raise PreloadFailed(name, "it started threads (%s), with which a process cannot be cloned" % threads)
+            why = "it started threads (%s), with which a process cannot be cloned; warm=False does without" % threads
+            raise PreloadFailed(name, why)
 
 
 def _other_threads() -> str:

@@ -48,6 +48,7 @@ class Charge:
         self.pause = 0.0005
         self.next_try = 0.0
         self.give_up = 0.0
+        self.killed: set[int] = set()  # of what it left, by us
 
 
 class Warden:
@@ -220,8 +221,10 @@ class Warden:
                     _kill(pid)
                 charge.next_try = now + charge.pause
                 charge.pause = min(charge.pause * 2, 0.02)
-                self._collect_killed(below)
+                charge.killed.update(below)
+                self._collect_killed(charge.killed)
                 continue
+            self._collect_killed(charge.killed)  # not as strays, later: what is told to be gone is gone
             charge.reported = True
             if charge.report:
                 try:
