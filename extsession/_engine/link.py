@@ -5,7 +5,7 @@ which still holds its pipes; one more for sessions that the hub or an event loop
 
 A caller that waits for a call polls the channel and the leash only, at first: what is in the pipes is read
 when Done comes, so a call that prints wakes its caller once. If nothing has come after `_PACE` seconds, the
-pipes are watched as well.
+pipes are watched as well; at once, where they fill up faster than that.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _NOW = socket.MSG_DONTWAIT
 _SLICE = 0.25
 _CHUNK = 65536
 _FLOOD = 1 << 20
+_PIECE = 1 << 18  # what is kept is fresh memory either way; what is not stays in the cache and is used again
+#: looks without a pause, after a pipe was found so full that its writer may have to wait
+_HURRY = 64
 _MOST_FDS = 16
 _ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
 _F_SETPIPE_SZ = 1031
@@ -99,6 +102,7 @@ class Link:
         self._selector: selectors.BaseSelector | None = None
         self._standby: dict[int, _Pipe] = {}  # pipes that stdout may go on in, by number; also ended ones
         self._awaited: int | None = None  # the number of the pipe that stdout goes on in, if it has not come yet
+        self._hurry = 0  # so many looks are at everything at once, without a pause
         self._blocked = False  # bytes wait for room in the channel
         self._first_poll.register(self._channel_fd, select.POLLIN)
         self._first_poll.register(process.leash, select.POLLIN)
@@ -111,7 +115,9 @@ class Link:
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Block until something has arrived or `timeout` seconds are over; for `step`."""
-        if timeout is None or timeout > _PACE:
+        if self._hurry:
+            self._hurry -= 1
+        elif timeout is None or timeout > _PACE:
             found = self._first_poll.poll(_PACE * 1000)
             if found:
                 return found
@@ -126,7 +132,7 @@ class Link:
 
         One system call instead of two for the short calls that a caller waits for.
         """
-        if not self._channel_open or self._decoder.pending or self.machine.outgoing:
+        if self._hurry or not self._channel_open or self._decoder.pending or self.machine.outgoing:
             return None
         try:
             data, ancillary, _flags, _address = self._channel.recvmsg(_CHUNK, _ANCILLARY)
@@ -313,6 +319,7 @@ class Link:
             for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
                 self._forget(pipe)
         self._standby.clear()
+        self._hurry = 0
         if done.flags:
             try:
                 if done.flags & messages.NEW_PIPES:
@@ -327,12 +334,14 @@ class Link:
     def _read_pipe(self, pipe: _Pipe, now: float) -> None:
         """Read a pipe once, or more often while it is full."""
         for _ in range(8):
-            size = _FLOOD if pipe.grown else _CHUNK
+            size = _PIECE if pipe.grown else _CHUNK
             data = self._read(pipe, size)
             if not data:
                 return
             self._give(pipe, data, now)
-            if len(data) < _CHUNK // 2:
+            if len(data) == size:
+                self._hurry = _HURRY
+            elif len(data) < _CHUNK // 2:
                 return
             if not pipe.grown:
                 pipe.grown = True
