@@ -29,8 +29,8 @@ from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import SessionClosed
+from . import room
 from .machine import Order, SessionMachine
-from .shared import map_buffers
 
 _PACE = 0.002
 _MOMENT = struct.pack("@ll", 0, int(_PACE * 1e6))
@@ -83,8 +83,7 @@ class Link:
         self.machine = machine
         self.closed = False
         bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
-        self._decoder = FrameDecoder(bounds)
-        self._most_shared = bounds[messages.DONE] if strict else None  # bytes
+        self._decoder = FrameDecoder(bounds, room.make)
         self._channel = process.channel
         self._channel_fd = process.channel.fileno()
         process.channel.setblocking(True)
@@ -324,9 +323,6 @@ class Link:
             try:
                 if done.flags & messages.NEW_PIPES:
                     self._change_pipes(call.number, now)
-                if done.flags & messages.SHARED:
-                    (fd,) = self._take(1)
-                    done.buffers = map_buffers(fd, done, self._most_shared)
             except ProtocolFault as fault:
                 machine.on_fault(fault)
         machine.on_drained(now)

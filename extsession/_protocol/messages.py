@@ -96,7 +96,6 @@ OUTCOMES = frozenset(range(5))
 
 # bits of DONE
 NEW_PIPES = 1  # two descriptors come along: the read ends of the next call's stdout and stderr
-SHARED = 2  # one descriptor comes along: a sealed memory file with the buffers
 LEAVING = 4  # the session ends now
 OUTLIVED = 8  # threads or tasks are alive that may write later
 
@@ -118,7 +117,7 @@ _U32 = 0xFFFFFFFF
 PLAIN_DONE_SIZE = HEADER_SIZE + _DONE_SIZE
 _HEADER_BITS = 8 * HEADER_SIZE
 _HEADER = 2**_HEADER_BITS - 1
-_ALL_FLAGS = NEW_PIPES | SHARED | LEAVING | OUTLIVED
+_ALL_FLAGS = NEW_PIPES | LEAVING | OUTLIVED
 _U64 = 0xFFFFFFFFFFFFFFFF
 
 
@@ -266,7 +265,7 @@ class Done:
         fixed = int.from_bytes(body[:_DONE_SIZE], "little")
         outcome = fixed & 0xFF
         flags = fixed >> 16 & 0xFF
-        if outcome not in OUTCOMES or fixed >> 24 & 0xFF or flags > _ALL_FLAGS:
+        if outcome not in OUTCOMES or fixed >> 24 & 0xFF or flags & ~_ALL_FLAGS:
             raise BadMessage("Done with unknown fields")
         done = cls(outcome)
         done.kind = fixed >> 8 & 0xFF
