@@ -226,6 +226,21 @@ class Link:
             poll.register(fd, select.POLLIN)
         return poll.poll(0)
 
+    def send(self, frame: bytes) -> None:
+        """Send a frame, behind what waits."""
+        machine = self.machine
+        count = 0
+        if not machine.outgoing and self._channel_open:
+            try:
+                count = self._channel.send(frame, _NOW)
+            except OSError:
+                count = 0  # flush() meets the error again, and sees to it
+            if count == len(frame) and not machine.orders:
+                return
+        if count < len(frame):
+            machine.outgoing.append(memoryview(frame)[count:])
+        self.flush()
+
     def flush(self) -> None:
         """Send what waits, as far as there is room."""
         outgoing = self.machine.outgoing
