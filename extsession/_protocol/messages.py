@@ -196,6 +196,15 @@ def unpack_plain_run(frame: bytes) -> tuple[int, Run] | None:
     return call, Run(fixed & 0xFF, fixed >> 8 & 0xFF, source)
 
 
+def pack_plain_done(call: int, done: Done) -> bytes:
+    """The whole frame of a DONE without extra and buffers; the same as frame and Done make of it."""
+    head = done.head
+    size = len(head)
+    number = header_number(_DONE_SIZE + size | DONE << 32 | call << 40) | done.fixed(size, 0) << _HEADER_BITS
+    frame = number.to_bytes(PLAIN_DONE_SIZE, "little")
+    return frame + head if size else frame
+
+
 def unpack_plain_done(frame: bytes, call: int) -> Done | None:
     """The DONE of `call`, if `frame` is just that, with at most a value, and nothing came along; else None."""
     size = len(frame) - HEADER_SIZE
@@ -233,6 +242,19 @@ class Done:
         if fields:
             self.__dict__.update(fields)
 
+    def fixed(self, head: int, extra: int) -> int:
+        """The fixed fields as one number; head, extra: bytes of these."""
+        return (
+            self.outcome
+            | self.kind << 8
+            | self.flags << 16
+            | int(self.wall * 1e9) << 32
+            | int(self.cpu * 1e9) << 96
+            | self.peak_memory << 160
+            | head << 224
+            | extra << 256
+        )
+
     def encode(self) -> list[Any]:
         """The body in pieces, as Run.encode."""
         extra = b""
@@ -240,16 +262,7 @@ class Done:
             from .values import encode
 
             extra = encode(self.extra)
-        fixed = (
-            self.outcome
-            | self.kind << 8
-            | self.flags << 16
-            | int(self.wall * 1e9) << 32
-            | int(self.cpu * 1e9) << 96
-            | self.peak_memory << 160
-            | len(self.head) << 224
-            | len(extra) << 256
-        )
+        fixed = self.fixed(len(self.head), len(extra))
         head = fixed.to_bytes(_DONE_SIZE, "little") + self.head + extra
         if not self.buffers:
             return [head]

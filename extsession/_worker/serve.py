@@ -228,7 +228,10 @@ class Server:
             fds = self._new_pipes(done)
         done.cpu, done.peak_memory = self.accounts.spent()
         try:
-            self.channel.send(messages.DONE, call, done.encode(), fds)
+            if fds or done.extra or done.buffers:
+                self.channel.send(messages.DONE, call, done.encode(), fds)
+            else:
+                self.channel.send_frame(messages.pack_plain_done(call, done))
         except (OSError, ValueError):
             os._exit(70)  # nobody can be told anything any more
         for fd in fds:
