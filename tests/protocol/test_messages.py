@@ -220,9 +220,9 @@ def done_bytes(**changes: int) -> bytes:
 def test_the_fixed_fields_are_laid_out_as_the_other_side_reads_them() -> None:
     run = Run.decode(run_bytes(3, 2, 1) + b"abc")
     assert facts(run) == facts(Run(3, 0, "ab", b"c"))
-    fields = {"outcome": 1, "kind": 2, "flags": 3, "wall": 4 * 10**9, "cpu": 5 * 10**9, "peak": 6, "head": 3}
-    assert facts(Done.decode(done_bytes(**fields) + b"abc")) == facts(make_done(1, 2, b"abc", 3, 4.0, 5.0, 6))
-    assert joined(make_done(1, 2, b"abc", 3, 4.0, 5.0, 6).encode()) == done_bytes(**fields) + b"abc"
+    fields = {"outcome": 1, "kind": 2, "flags": 5, "wall": 4 * 10**9, "cpu": 5 * 10**9, "peak": 6, "head": 3}
+    assert facts(Done.decode(done_bytes(**fields) + b"abc")) == facts(make_done(1, 2, b"abc", 5, 4.0, 5.0, 6))
+    assert joined(make_done(1, 2, b"abc", 5, 4.0, 5.0, 6).encode()) == done_bytes(**fields) + b"abc"
     most = {"wall": 2**64 - 1, "cpu": 2**64 - 1, "peak": 2**64 - 1}
     assert Done.decode(done_bytes(**most)).wall == pytest.approx(2**64 / 1e9)
 
@@ -230,7 +230,7 @@ def test_the_fixed_fields_are_laid_out_as_the_other_side_reads_them() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"outcome": 5}, {"outcome": 255}, {"flags": 16}, {"flags": 255}, {"spare": 1},
+        {"outcome": 5}, {"outcome": 255}, {"flags": 2}, {"flags": 16}, {"flags": 255}, {"spare": 1},
         {"head": 1}, {"head": 2**32 - 1}, {"extra": 1}, {"extra": 2**32 - 1},
         {"head": 2**32 - 1, "extra": 2**32 - 1},
     ],
