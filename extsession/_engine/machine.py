@@ -134,22 +134,17 @@ class SessionMachine:
         self._queue.append(call)
         return call
 
-    def start_plain(
-        self, action: int, flags: int, source: str, timeout: float | None, limit: int | None, now: float
-    ) -> Call | None:
+    def start_plain(self, source: str, limit: int | None) -> Call | None:
         """As submit() and advance() for a call that has only a source, where it is its turn at once.
 
-        Its frame is the last of `outgoing`. None: it is not its turn, or something is wrong.
+        Its frame is to be sent by who calls this. None: it is not its turn, or something is wrong.
         """
         if self.phase is not Phase.IDLE or self._queue or self.error is not None:
             return None
         self._count = number = self._count + 1
-        self.current = self._last = call = Call(number, None, source, timeout, limit)
+        self.current = self._last = call = Call(number, None, source, None, limit)
         call.state = State.RUNNING
         self.phase = Phase.RUNNING
-        if timeout is not None:
-            call.deadline = now + timeout
-        self.outgoing.append(messages.pack_plain_run(number, action, flags, source))
         return call
 
     def plain_done(self, frame: bytes) -> bool:

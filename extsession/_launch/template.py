@@ -23,6 +23,7 @@ from ..errors import LaunchError
 from . import ambient, environment, local
 from .base import Spec
 from .interpreter import Interpreter
+from .stock import Stock
 
 #: seconds without a start after which a template ends
 IDLE = 300.0
@@ -39,6 +40,8 @@ _ONE_THREAD = dict.fromkeys(
     ),
     b"1",
 )
+#: in an order: the clone gets ready, and waits until it is needed
+_SPARE = 1 << 63
 #: bytes that are kept of what a template prints while it loads modules
 _PRINTED = 16384
 
@@ -76,6 +79,7 @@ class Template:
         self.used = self.started  # when a session was last made
         self.sessions = 0  # that were made
         self.is_over = False
+        self.stock = Stock()
         self._process = process
         self._base = base
         self._lock = threading.Lock()
@@ -100,27 +104,49 @@ class Template:
             },
             2,
         )
+        message = len(settings).to_bytes(4, "little") + settings
+        process = self.stock.take(message, folder)
+        if process is None:
+            process = self._make(0)
+            try:
+                socket.send_fds(process.channel, [message], [folder])
+            except BaseException:
+                process.discard()
+                raise
+        self.sessions += 1
+        self.used = time.monotonic()
+        self._fill_stock()
+        return process
+
+    def _fill_stock(self) -> None:
+        if self.stock.most:
+            with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
+                self.stock.fill(lambda: self._make(_SPARE))
+
+    def _make(self, flags: int) -> local.LocalProcess:
+        """Order a clone, which waits for its settings."""
         process, mark, theirs = self._process.prepare_clone()
         try:
-            self._order(mark, theirs.numbers())
-            socket.send_fds(process.channel, [len(settings).to_bytes(4, "little") + settings], [folder])
+            with self._lock:
+                if self.is_over:
+                    raise TemplateGone
+                try:
+                    order = (mark | flags).to_bytes(8, "little")
+                    socket.send_fds(self._process.channel, [order], theirs.numbers())
+                except (BrokenPipeError, ConnectionResetError):
+                    raise TemplateGone from None
         except BaseException:
             process.discard()
             raise
         finally:
             theirs.close()
-        self.sessions += 1
-        self.used = time.monotonic()
         return process
 
-    def _order(self, mark: int, fds: tuple[int, ...]) -> None:
-        with self._lock:
-            if self.is_over:
-                raise TemplateGone
-            try:
-                socket.send_fds(self._process.channel, [mark.to_bytes(8, "little")], fds)
-            except (BrokenPipeError, ConnectionResetError):
-                raise TemplateGone from None
+    def keep_ready(self, most: int) -> None:
+        """Keep up to so many sessions ready."""
+        self.stock.most = most
+        self.stock.shrink(most)
+        self._fill_stock()
 
     def is_current(self) -> bool:
         """Whether what it has loaded is what would be loaded now."""
@@ -133,6 +159,7 @@ class Template:
                 return
             self.is_over = True
             self._process.channel.close()
+        self.stock.shrink(0)
         self._process.let_go()
 
     def _stop(self) -> None:
@@ -144,12 +171,15 @@ class Template:
     def abandon(self) -> None:
         """In a forked process: it belongs to the one that was forked."""
         self.is_over = True
+        self._lock = threading.Lock()
+        self.stock.abandon()
         self._process.disown()
         self._process.channel.close()
         self._process.let_go()
 
     def tend(self, now: float) -> None:
-        """Collect it if it has ended."""
+        """Let spare sessions go that nobody has needed for long; collect it if it has ended."""
+        self.stock.tend(now)
         if not self.is_over and now - self.used > IDLE and self._process.read_leash() is not None:
             self.end()
 

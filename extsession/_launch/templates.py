@@ -75,7 +75,9 @@ class Templates:
                 self.drop(template)
 
     def next_look(self) -> float | None:
-        due = [each.used + IDLE + 1.0 for each in list(self._known.values())]
+        known = list(self._known.values())
+        due = [each.used + IDLE + 1.0 for each in known]
+        due += [when for each in known if (when := each.stock.next_look()) is not None]
         return min(due, default=None)
 
     def abandon(self) -> None:

@@ -15,6 +15,7 @@ from .._protocol import messages
 from . import fresh
 from .clone import CannotClone
 from .family import serve_orders
+from .rehearse import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     server.accounts.get_ready()
     server.channel.socket()
     server.router.flush()
+    rehearse(server)
     _park(server)
     os.chdir("/")
     fresh.prepare()

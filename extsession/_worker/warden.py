@@ -314,10 +314,19 @@ def main(session: int, leash: int, ready: int, registrar: int, mark: int, step: 
 def _become_subreaper() -> None:
     if sys.platform != "linux":
         return
+    arguments = (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:  # what ctypes is made of: to import all of it takes a millisecond, and each start would wait for it
+        import _ctypes
+
+        library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None: what the interpreter is linked with
+        _ctypes.call_function(_ctypes.dlsym(library, "prctl"), arguments)
+        return
+    except Exception:  # not as it is in CPython 3.8 to 3.13
+        pass
     try:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(*arguments)
     except Exception:  # an interpreter without ctypes: the controller's own walk of the tree has to do
         return
 

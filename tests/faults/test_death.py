@@ -518,7 +518,7 @@ GARBAGE = [
     pack_header(0x46, 2, 0),  # Pipes without a pipe
     pack_header(0x43, 2, 0xFFFFFF),  # Input over its bound
     pack_header(0x42, 2, 36) + b"\0\0\1" + bytes(33),  # a Done that announces descriptors
-    pack_header(0x42, 2, 36) + b"\0\0\2" + bytes(33),  # ... and shared memory
+    pack_header(0x42, 2, 36) + b"\0\0\2" + bytes(33),  # ... with a bit that means nothing
 ]  # fmt: skip
 
 
