@@ -345,7 +345,7 @@ class SessionMachine:
         was = self.phase
         current, self.current = self.current, None
         self._deadline = None
-        name = reasons.signal_name(report.signal)
+        name = report.signal_name
         if not final and self._can_recover(was, current):
             assert self.recovery is not None
             self.recovery.is_tried = True
@@ -665,7 +665,7 @@ class SessionMachine:
     def _why(self, was: Phase, report: ExitReport, current: Call | None) -> ExtSessionError:
         """The error for all that can no longer be done."""
         if was is Phase.STARTING and self._ended_by is None:
-            what = f"ended ({reasons.ending(report)})"
+            what = f"ended ({report})"
             return reasons.not_started(self._python, self._command, what, self._printed())
         if self._exit_code is not None and current is None:
             return SessionClosed("the session was ended by exit()")

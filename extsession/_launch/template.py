@@ -261,8 +261,7 @@ class _Starting:
                     self._take_all_text(pipes)
                     if report.exit_code is None and report.signal is None:
                         report = process.early_end()
-                    how = f"exit status {report.exit_code}" if report.signal is None else f"signal {report.signal}"
-                    raise self._failed(f"ended ({how})")
+                    raise self._failed(f"ended ({report})")
         self._take_all_text(pipes)
         self._judge(self._fields)
 
@@ -273,8 +272,10 @@ class _Starting:
                 raise CannotServe(why, for_good=True)
             if failed is not None:
                 raise self._error(f"the preload of {failed!r} failed: {why}")
-            if self._printed.strip() and self._spec.preload:
+            if self._printed and self._spec.preload:
                 raise self._error("preloading printed something, which no session could be given")
+            if self._printed:
+                raise CannotServe("it prints when it starts, and each session is to show that", for_good=True)
             self._template.is_ready(fields)
         except (KeyError, TypeError, AttributeError):
             raise self._error("it is a template of another protocol") from None

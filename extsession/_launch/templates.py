@@ -24,7 +24,7 @@ class Templates:
         self._lock = threading.RLock()
         self._known: dict[Any, Template] = {}
         self._starting: dict[Any, threading.Lock] = {}
-        self._impossible: set[Any] = set()  # interpreters that cannot have templates
+        self._impossible: set[Any] = set()  # what cannot have templates
 
     def launch(self, spec: Spec) -> Process:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
@@ -48,7 +48,7 @@ class Templates:
             key = self._key(spec, ambient.capture(), environment.of_child(spec.env))
         except (OSError, ValueError, TypeError):
             return True  # whatever is wrong is told at once
-        return key in self._known or key[0] in self._impossible
+        return key in self._known or key in self._impossible
 
     def warm_up(self, spec: Spec) -> Template:
         """The template for `spec`, started if it is not there."""
@@ -90,7 +90,7 @@ class Templates:
 
     def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
         key = self._key(spec, now, env)
-        if key[0] in self._impossible:
+        if key in self._impossible:
             raise CannotServe
         place = os.fstat(folder)
         here = (*key, place.st_dev, place.st_ino)
@@ -106,7 +106,7 @@ class Templates:
                     found = Template.start(spec, now, env)
                 except CannotServe as fault:
                     if fault.for_good:
-                        self._impossible.add(key[0])
+                        self._impossible.add(key)
                     raise
                 with self._lock:
                     self._known[here if found.local else key] = found
@@ -150,7 +150,7 @@ class WarmLauncher:
         if is_possible():
             try:
                 return _templates.launch(spec)
-            except (CannotServe, OSError):  # the spawn says better what is wrong, if anything is
+            except (CannotServe, OSError, ValueError):  # the spawn says better what is wrong, if anything is
                 pass
         return self._cold.launch(spec)
 
