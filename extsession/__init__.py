@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from ._engine.completion import Completion, Outcome, Step, Usage
 from ._engine.output import OutputChunk, RichOutput
+from ._engine.pool import PoolStatistics
 from ._protocol.records import ErrorInfo
 from ._sync.oneshot import ExecResult, ExtEval, exteval, extexec
+from ._sync.pool import SessionPool
 from ._sync.results import ExtResults
 from ._sync.session import ExtSession
 from ._worker.session import Session
@@ -28,6 +30,7 @@ from .errors import (
     LaunchError,
     LimitExceeded,
     NotReady,
+    PoolTimeout,
     ProtocolError,
     RemoteError,
     SessionClosed,
@@ -37,17 +40,32 @@ from .errors import (
 from .options import PIPE, Display, Ladder
 
 if TYPE_CHECKING:
-    from ._aio import AsyncExtEval, AsyncExtResults, AsyncExtSession, async_exteval, async_extexec
+    from ._aio import (
+        AsyncExtEval,
+        AsyncExtResults,
+        AsyncExtSession,
+        AsyncSessionPool,
+        async_exteval,
+        async_extexec,
+    )
 
 __version__ = "0.1.0"
 
-_ASYNC = ("AsyncExtEval", "AsyncExtResults", "AsyncExtSession", "async_exteval", "async_extexec")
+_ASYNC = (
+    "AsyncExtEval",
+    "AsyncExtResults",
+    "AsyncExtSession",
+    "AsyncSessionPool",
+    "async_exteval",
+    "async_extexec",
+)
 
 __all__ = [
     "PIPE",
     "AsyncExtEval",
     "AsyncExtResults",
     "AsyncExtSession",
+    "AsyncSessionPool",
     "CallCancelled",
     "CallTimeout",
     "Completion",
@@ -65,12 +83,15 @@ __all__ = [
     "NotReady",
     "Outcome",
     "OutputChunk",
+    "PoolStatistics",
+    "PoolTimeout",
     "ProtocolError",
     "RemoteError",
     "RichOutput",
     "Session",
     "SessionClosed",
     "SessionDied",
+    "SessionPool",
     "Step",
     "Usage",
     "ValueRefused",

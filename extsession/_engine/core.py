@@ -19,7 +19,7 @@ from .._launch.local import LocalLauncher, require_platform
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from ..errors import NotReady, RemoteProtocolError, ValueRefused
+from ..errors import ExtSessionError, NotReady, RemoteProtocolError, ValueRefused
 from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
 from . import travel
 from .call import Call
@@ -257,6 +257,11 @@ class Core:
     @property
     def is_starting(self) -> bool:
         return self.machine.phase is Phase.STARTING
+
+    def retire(self, error: ExtSessionError) -> None:
+        """It is about to be ended: whoever still wants something of it gets `error` from now on."""
+        if self.machine.error is None:
+            self.machine.error = error
 
     def needs_attention(self) -> bool:
         """Whether anything may happen in the session that somebody should take in."""

@@ -130,7 +130,7 @@ class PoolMachine:
         self.reuse = reuse
         self.orders: list[Order] = []
         self.closing = False
-        self._at_once = False
+        self.at_once = False
         self._slots: dict[int, Slot] = {}
         self._ready: dict[int, None] = {}  # the one that was used last is handed out first
         self._waiting: dict[int, Waiter] = {}  # by ticket, oldest first
@@ -146,10 +146,14 @@ class PoolMachine:
         """Start the sessions that are to be ready."""
         self._advance()
 
-    def ask(self, owner: Any, now: float, timeout: float | None) -> Waiter:
-        """Queue for a session, for at most `timeout` seconds. SessionClosed if the pool is closing."""
+    def require_open(self) -> None:
+        """SessionClosed if nobody may ask any more."""
         if self.closing:
             raise closed()
+
+    def ask(self, owner: Any, now: float, timeout: float | None) -> Waiter:
+        """Queue for a session, for at most `timeout` seconds. SessionClosed if the pool is closing."""
+        self.require_open()
         self._tickets += 1
         deadline = None if timeout is None else now + timeout
         waiter = Waiter(self._tickets, owner, now, deadline)
@@ -191,7 +195,7 @@ class PoolMachine:
         if slot is not None and self._slots.get(slot) is Slot.USED:
             self._counts.replaced += 1
             self._end(slot)
-        if self._at_once:
+        if self.at_once:
             self._refuse(waiter, closed())
         elif waiter.dead >= _MOST_DEAD:
             self._refuse(waiter, error or ExtSessionError("sessions of the pool die before they are used"))
@@ -206,7 +210,7 @@ class PoolMachine:
         """No one may ask any more. drain: who has asked is served; else all ends now. May be called again."""
         self.closing = True
         if not drain:
-            self._at_once = True
+            self.at_once = True
             waiting, self._waiting = self._waiting, {}
             for waiter in waiting.values():
                 self._refuse(waiter, closed())
@@ -260,7 +264,13 @@ class PoolMachine:
             _, ticket = heapq.heappop(self._deadlines)
             waiter = self._waiting.pop(ticket)
             self._counts.timed_out += 1
-            self._refuse(waiter, self._too_long(now - waiter.asked))
+            self._refuse(waiter, self.starved(now - waiter.asked))
+
+    def starved(self, waited: float) -> PoolTimeout:
+        """The error of one who has waited for too long."""
+        used = list(self._slots.values()).count(Slot.USED)
+        text = f"no session of the pool came free in {waited:.3g} s: {used} of {self.size} are in use"
+        return PoolTimeout(text, waited=waited, size=self.size, used=used)
 
     # looking
 
@@ -323,11 +333,6 @@ class PoolMachine:
     def _refuse(self, waiter: Waiter, error: BaseException) -> None:
         waiter.error = error
         self.orders.append(Refuse(waiter))
-
-    def _too_long(self, waited: float) -> PoolTimeout:
-        used = list(self._slots.values()).count(Slot.USED)
-        text = f"no session of the pool came free in {waited:.3g} s: {used} of {self.size} are in use"
-        return PoolTimeout(text, waited=waited, size=self.size, used=used)
 
 
 def closed() -> SessionClosed:

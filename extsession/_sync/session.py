@@ -74,6 +74,11 @@ class ExtSession:
         session.__init__(**options)  # type: ignore[misc]
         return session
 
+    def _finish_start(self) -> None:
+        """Wait for a session made by `_starting`, as the constructor does."""
+        vars(self).pop("_wait_for_start", None)
+        self._wait_for_start()
+
     def _launch(self) -> None:
         core = self._core
         core.launch()
