@@ -142,4 +142,5 @@ class AsyncSessionPool:
     def _crew(self) -> Crew:
         if self._entered is None:
             raise SessionClosed("the pool is not started: use it inside of `async with AsyncSessionPool(...) as pool`")
+        self._entered.check()
         return self._entered
