@@ -271,7 +271,7 @@ class Crew:
             if not self._machine.reuse:
                 core.retire(SessionClosed("the session was given back to its pool"))
             with self.change() as machine:
-                machine.release(waiter, clean=clean, dead=not alive)
+                machine.release(waiter, clean=clean, dead=not alive and not state.was_ended)
 
 
 async def finish(session: AsyncExtSession, request: Request, timeout: float | None, keep: bool) -> Call:

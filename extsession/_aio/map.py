@@ -117,6 +117,7 @@ class _Work:
         self.is_over = False
         self._is_cancelled = False
         self._scope = anyio.CancelScope()
+        self._last: Result | None = None  # is given out when the session has been given back
         self._chunk = chunk
         self._inbox = inbox
         self._timeout = timeout
@@ -134,21 +135,20 @@ class _Work:
     async def run(self, session: AsyncExtSession, keep: bool) -> bool:
         chunk = self._chunk
         self._scope = anyio.CancelScope()  # one is entered once
-        try:
-            with self._scope:
-                while True:
-                    self._settle(await self._one(session, keep))
-                    if chunk.is_over:
-                        break
-                    if not session.is_alive:
-                        return False
-            self.is_over = True
-            return True
-        finally:
-            self.is_running = False
+        with self._scope:
+            while not chunk.is_last:
+                self._settle(await self._one(session, keep))
+                if not session.is_alive:
+                    self.is_running = False
+                    return False
+            self._last = await self._one(session, keep)
+        return True
 
     def given_back(self) -> None:
-        """The results are where they belong already."""
+        if self._last is not None:
+            self._settle(self._last)
+        self.is_over = True
+        self.is_running = False
 
     def refused(self, error: BaseException) -> None:
         while not self._chunk.is_over:

@@ -59,6 +59,11 @@ class Chunk:
         return self.first + self.done - 1
 
     @property
+    def is_last(self) -> bool:
+        """Whether `next` is the last one."""
+        return self.done == len(self.requests) - 1
+
+    @property
     def is_over(self) -> bool:
         return self.done == len(self.requests)
 

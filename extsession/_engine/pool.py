@@ -173,7 +173,7 @@ class PoolMachine:
     def release(self, waiter: Waiter, *, clean: bool = False, dead: bool = False, untouched: bool = False) -> None:
         """The waiter gives its session back.
 
-        clean: it could be used again; dead: it is not alive; untouched: nobody has used it since it was given.
+        clean: it could be used again; dead: it has died; untouched: nobody has used it since it was given.
         """
         slot, waiter.slot = waiter.slot, None
         if slot is None or self._slots.get(slot) is not Slot.USED:

@@ -311,7 +311,7 @@ class Crew:
             if not self._machine.reuse:
                 core.retire(SessionClosed("the session was given back to its pool"))
             with self.change() as machine:
-                machine.release(waiter, clean=clean, dead=not alive)
+                machine.release(waiter, clean=clean, dead=not alive and not state.was_ended)
 
     def _join(self, deadline: float | None) -> bool:
         """Wait for the threads to end; False: they did not in time. One of them does not wait."""

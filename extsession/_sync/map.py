@@ -106,6 +106,7 @@ class _Work:
         self.is_cancelled = False
         self._gate = threading.Lock()
         self._session: ExtSession | None = None  # the one it runs in; changed behind the gate
+        self._last: Result | None = None  # is given out when the session has been given back
         self._chunk = chunk
         self._inbox = inbox
         self._timeout = timeout
@@ -119,16 +120,16 @@ class _Work:
         with self._gate:
             self._session = session
         try:
-            while not self.is_cancelled:
+            while not chunk.is_last:
                 self._settle(self._one(session))
-                if chunk.is_over:
-                    break
-                if not session.is_alive and not self.is_cancelled:
+                if self.is_cancelled:
+                    return True
+                if not session.is_alive:
+                    self.is_running = False
                     return False
-            self.is_over = True
+            self._last = self._one(session)
             return True
         finally:
-            self.is_running = False
             with self._gate:
                 self._session = None
 
@@ -142,7 +143,10 @@ class _Work:
                 self._session.interrupt()
 
     def given_back(self) -> None:
-        """The results are where they belong already."""
+        if self._last is not None:
+            self._settle(self._last)
+        self.is_over = True
+        self.is_running = False
 
     def refused(self, error: BaseException) -> None:
         while not self._chunk.is_over:

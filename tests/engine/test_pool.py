@@ -565,7 +565,8 @@ class Pool(RuleBasedStateMachine):
                     self.machine.ended(slot)
             self.carry_out()
         assert self.machine.is_over
-        assert not self.alive and not self.waiting and not self.using
+        assert not self.alive and not self.waiting
+        assert self.closed is False or not self.using
 
 
 TestAnyOrder = Pool.TestCase
