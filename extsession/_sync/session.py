@@ -111,6 +111,11 @@ class ExtSession:
         session._wait_for_start()
         return session
 
+    def _finish_start(self) -> None:
+        """Wait for a session made by `_starting`, as the constructor does."""
+        vars(self).pop("_wait_for_start", None)
+        self._wait_for_start()
+
     def _begin(self) -> None:
         core = self._core
         self._shelf = Shelf(core.options.max_checkpoints, core.options.checkpoint_memory)
