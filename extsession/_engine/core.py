@@ -139,6 +139,7 @@ class Core:
             launcher = WarmLauncher() if options.warm else LocalLauncher()
         self.launcher: Launcher = launcher
         self.owner = os.getpid()
+        self.is_unwanted: Callable[[], bool] = bool  # asked while a launch takes long
         self._want = _WANTS[options.display]
         self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
         self.machine: SessionMachine
@@ -174,7 +175,7 @@ class Core:
     def spec(self, token: bytes) -> Spec:
         options = self.options
         cwd = None if options.cwd is None else os.fspath(options.cwd)
-        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout)
+        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout, self.is_unwanted)
 
     @property
     def encoding(self) -> str:

@@ -11,7 +11,7 @@ from . import ambient, environment
 from .base import Process, Spec
 from .local import LocalLauncher
 from .places import key_of
-from .template import IDLE, CannotServe, Template, TemplateGone, is_possible
+from .template import IDLE, LOOK, CannotServe, Template, TemplateGone, is_possible
 
 #: most templates that are kept; those used longest ago end
 _MOST = 32
@@ -99,7 +99,10 @@ class Templates:
             return found
         with self._lock:
             starting = self._starting.setdefault(key, threading.Lock())
-        with starting:
+        while not starting.acquire(timeout=LOOK):
+            if spec.is_unwanted():
+                raise CannotServe("it is not waited for any more")
+        try:
             found = self._usable(key, here)
             if found is None:
                 try:
@@ -113,6 +116,8 @@ class Templates:
                     outdated = sorted(self._known.values(), key=lambda each: each.used)[:-_MOST]
                 for each in outdated:
                     self.drop(each)
+        finally:
+            starting.release()
         return found
 
     def _key(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Any:

@@ -73,9 +73,12 @@ class Seat:
 
 
 class Crew:
-    """Carries out what a PoolMachine orders. make: starts a session, and does not wait for it."""
+    """Carries out what a PoolMachine orders. make: starts a session, and does not wait for it.
 
-    def __init__(self, machine: PoolMachine, make: Callable[[], ExtSession]) -> None:
+    What `make` is given tells whether the session is still wanted.
+    """
+
+    def __init__(self, machine: PoolMachine, make: Callable[[Callable[[], bool]], ExtSession]) -> None:
         self._machine = machine
         self._make = make
         self._owner = os.getpid()
@@ -257,7 +260,7 @@ class Crew:
 
     def _start(self, slot: int) -> None:
         try:
-            session = self._make()
+            session = self._make(lambda: self._machine.state(slot) is Slot.ABORTED)
             with self.change() as machine:
                 self._sessions[slot] = session
                 wanted = machine.state(slot) is not Slot.ABORTED

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -37,7 +38,7 @@ class SessionPool:
     def __init__(self, size: int, *, reuse: bool = False, timeout: float | None = None, **options: Any) -> None:
         inspect.signature(ExtSession).bind(**options)  # TypeError for what it does not know
         self._timeout = optional_seconds(timeout, "timeout")
-        self._crew = crew = Crew(PoolMachine(size, reuse), lambda: ExtSession._starting(**options))
+        self._crew = crew = Crew(PoolMachine(size, reuse), partial(ExtSession._starting, **options))
         self._finalizer = weakref.finalize(self, crew.drop)
         self._finalizer.atexit = False  # the sessions end with the process anyway
         with crew.change() as machine:
