@@ -105,20 +105,22 @@ class Crew:
         """The machine, to be changed; its orders are carried out afterwards."""
         self.check()
         todo: list[_Job] = []
-        with self._lock:
-            self._holder = threading.get_ident()
-            try:
-                yield self._machine
-            finally:
-                while self._events:
-                    self._events.popleft()()
-                self._carry_out(todo)
-                self._holder = None
-        for job in todo:
-            job()
-        if self._events:  # left at the last moment
-            with self.change():
-                pass
+        try:
+            with self._lock:
+                self._holder = threading.get_ident()
+                try:
+                    yield self._machine
+                finally:
+                    while self._events:
+                        self._events.popleft()()
+                    self._carry_out(todo)
+                    self._holder = None
+        finally:
+            for job in todo:
+                job()
+            if self._events:  # left at the last moment
+                with self.change():
+                    pass
 
     def soon(self, event: _Job) -> None:
         """Have `event()` called with the lock held. For finalizers."""

@@ -202,7 +202,6 @@ def test_breaking_out_cancels_the_rest(reuse: bool, how: str, tmp_path: Any) -> 
 def test_a_collector_that_comes_at_a_bad_moment() -> None:
     """A map, and a pool, are collected by a thread that is in the middle of the pool's machine."""
     with SessionPool(1) as pool:
-        results = pool.map(lambda: None, [])
         results = pool.map(lambda n: [None for _ in iter(int, 1)], range(5))
         until(lambda: pool.statistics().used == 1)
         with pool._crew.change() as machine:
@@ -283,7 +282,7 @@ def test_bad_arguments(pool: SessionPool, wrong: dict[str, Any]) -> None:
         pool.map(abs, 5)  # type: ignore[arg-type]
 
 
-def test_errors_of_the_code_have_no_frames_of_ours(pool: SessionPool) -> None:
+def test_an_exception_of_the_users_own(pool: SessionPool) -> None:
     class Odd(Exception):
         pass
 
@@ -292,6 +291,7 @@ def test_errors_of_the_code_have_no_frames_of_ours(pool: SessionPool) -> None:
 
     (error,) = taken(pool.map(work, [1]))
     assert isinstance(error, RemoteError)
+    assert error.type_name.endswith("Odd")
 
 
 def test_progress(pool: SessionPool, capsys: pytest.CaptureFixture[str]) -> None:
