@@ -26,6 +26,8 @@ from .interpreter import Interpreter
 
 #: seconds without a start after which a template ends
 IDLE = 300.0
+#: seconds after that in which it must have ended, or somebody has stopped it
+_OVERDUE = 10.0
 #: variables that keep numerical libraries from starting threads when they are loaded, in the template only
 _ONE_THREAD = dict.fromkeys(
     (
@@ -39,6 +41,8 @@ _ONE_THREAD = dict.fromkeys(
     ),
     b"1",
 )
+#: seconds in which a template must have made a session, or it is not asked again
+_STUCK = 1.0
 #: bytes that are kept of what a template prints while it loads modules
 _PRINTED = 16384
 
@@ -78,7 +82,9 @@ class Template:
         self.is_over = False
         self._process = process
         self._base = base
-        self._lock = threading.Lock()
+        self._is_stuck = False
+        self._tended = self.started
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._watched: tuple[str, ...] = ()
         self._stamps: Any = None
         self._limit = 0  # of its open files at the time
@@ -101,9 +107,12 @@ class Template:
             2,
         )
         process, mark, theirs = self._process.prepare_clone()
+        ordered = time.monotonic()
+        process.when_unanswered = lambda: self._was_silent(ordered)
         try:
             self._order(mark, theirs.numbers())
-            socket.send_fds(process.channel, [len(settings).to_bytes(4, "little") + settings], [folder])
+            data = len(settings).to_bytes(4, "little") + settings
+            process.first = data[socket.send_fds(process.channel, [data], [folder]) :]
         except BaseException:
             process.discard()
             raise
@@ -118,13 +127,19 @@ class Template:
             if self.is_over:
                 raise TemplateGone
             try:
+                # without room: it is busy, or stopped, and this session is better spawned
                 socket.send_fds(self._process.channel, [mark.to_bytes(8, "little")], fds)
             except (BrokenPipeError, ConnectionResetError):
                 raise TemplateGone from None
 
+    def _was_silent(self, since: float) -> None:
+        """A session was given up before it was made."""
+        if time.monotonic() - since > _STUCK:
+            self._is_stuck = True
+
     def is_current(self) -> bool:
         """Whether what it has loaded is what would be loaded now."""
-        return not self.is_over and self._stamps == ambient.stamps(self._watched)
+        return not self.is_over and not self._is_stuck and self._stamps == ambient.stamps(self._watched)
 
     def end(self) -> None:
         """Let it end. Sessions that came of it go on."""
@@ -148,9 +163,14 @@ class Template:
         self._process.channel.close()
         self._process.let_go()
 
-    def tend(self, now: float) -> None:
-        """Collect it if it has ended."""
-        if not self.is_over and now - self.used > IDLE and self._process.read_leash() is not None:
+    def due(self) -> float:
+        """When it may have ended for want of use, and is to be tended."""
+        return max(self.used + IDLE, self._tended) + 1.0
+
+    def tend(self) -> None:
+        """Collect it if it has ended; end it where it should have by itself."""
+        self._tended = now = time.monotonic()
+        if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 
     # its start
@@ -176,7 +196,6 @@ class Template:
             raise
         os.close(process.stdout)
         os.close(process.stderr)
-        process.channel.setblocking(True)
         return template
 
     def is_ready(self, fields: dict[str, Any]) -> None:
@@ -244,7 +263,8 @@ class _Starting:
             if failed is not None:
                 raise self._error(f"the preload of {failed!r} failed: {why}")
             if self._printed.strip() and self._spec.preload:
-                raise self._error("preloading printed something, which no session could be given")
+                names = ", ".join(map(repr, self._spec.preload))
+                raise self._error(f"the preload of {names} printed something, which no session could be given")
             self._template.is_ready(fields)
         except (KeyError, TypeError, AttributeError):
             raise self._error("it is a template of another protocol") from None

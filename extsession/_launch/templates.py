@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-import time
 from typing import Any
 
 from . import ambient, environment
 from .base import Process, Spec
-from .local import LocalLauncher
+from .local import LocalLauncher, LocalProcess
 from .places import key_of
-from .template import IDLE, CannotServe, Template, TemplateGone, is_possible
+from .template import CannotServe, Template, TemplateGone, is_possible
 
 #: most templates that are kept; those used longest ago end
 _MOST = 32
@@ -26,18 +26,18 @@ class Templates:
         self._starting: dict[Any, threading.Lock] = {}
         self._impossible: set[Any] = set()  # interpreters that cannot have templates
 
-    def launch(self, spec: Spec) -> Process:
+    def launch(self, spec: Spec) -> LocalProcess:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
         folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for _ in range(3):  # one that ends just when it is asked is replaced
-                template = self._get(spec, now, env, folder)
+                found = self._get(spec, now, env, folder)
                 try:
-                    return template.clone(spec, now, env, folder)
+                    return found.clone(spec, now, env, folder)
                 except TemplateGone:
-                    self.drop(template)
+                    self.drop(found)
         finally:
             os.close(folder)
         raise CannotServe("its templates end as soon as they are there")
@@ -68,21 +68,20 @@ class Templates:
 
     def tend(self) -> None:
         """Collect those that have ended for want of use."""
-        now = time.monotonic()
-        for template in list(self._known.values()):
-            template.tend(now)
-            if template.is_over:
-                self.drop(template)
+        for each in list(self._known.values()):
+            each.tend()
+            if each.is_over:
+                self.drop(each)
 
     def next_look(self) -> float | None:
-        due = [each.used + IDLE + 1.0 for each in list(self._known.values())]
+        due = [each.due() for each in list(self._known.values())]
         return min(due, default=None)
 
     def abandon(self) -> None:
         """In a forked process."""
         known, self._known = self._known, {}
-        for template in known.values():
-            template.abandon()
+        for each in known.values():
+            each.abandon()
         self._lock = threading.RLock()
         self._starting = {}
 
@@ -147,7 +146,9 @@ class WarmLauncher:
         """A session; LaunchError. May take as long as its template needs to load the preloads."""
         if is_possible():
             try:
-                return _templates.launch(spec)
+                process = _templates.launch(spec)
+                process.again = functools.partial(self._cold.launch, spec)  # it ends before it has made the session
+                return process
             except (CannotServe, OSError):  # the spawn says better what is wrong, if anything is
                 pass
         return self._cold.launch(spec)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import marshal
 import os
+from _signal import SIGKILL  # type: ignore[import-not-found]
 
 from .clone import CannotClone, Cloner
 from .descriptors import receive_descriptors, send_descriptors
@@ -64,8 +65,10 @@ class Family:
             self._router.cloning = False
             try:
                 send_descriptors(self._socket, b"%d %d" % (pid, mark), [leash])
-            except OSError:  # the warden is gone: the controller sees that by itself
-                pass
+            except OSError:  # the warden is gone, or code has shut the socket down: nobody would watch over the clone
+                os.kill(pid, SIGKILL)
+                os.close(leash)
+                raise CannotClone("its warden takes in no clones any more") from None
             _tell(leash, b"S %d\n" % pid)
         os.close(leash)
         return pid
@@ -92,9 +95,12 @@ def serve_orders(server: Server, idle: float | None = None) -> bool:
         data, fds = receive_descriptors(control, ORDER_SIZE, ENDS)
         if not data:
             return False
-        if len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, int.from_bytes(data, "little")):
-            become(server)
-            return True
+        try:
+            if len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, int.from_bytes(data, "little")):
+                become(server)
+                return True
+        except CannotClone:
+            return False
         for fd in fds:
             os.close(fd)
 
