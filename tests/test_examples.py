@@ -16,6 +16,22 @@ EXAMPLES = ROOT / "examples"
 
 #: for each program, regular expressions that match whole lines of its stdout, in this order
 LINES = {
+    "branch_and_rollback.py": [
+        r"loss at the start: \d+\.\d+",
+        r"best rate of ten: 0\.16, loss \d\.\de-\d+",
+        r"a rate too high: loss \d\.\de\+\d+",
+        r"rolled back: loss \d\.\de-\d+",
+    ],
+    "crash_proof.py": [
+        r"a call: \[41, 42\]",
+        r"a crash: \[41, 42\]",
+        r" +the process has ended: signal SIG(SEGV|BUS), status None",
+        r"an exit: \[41, 42\]",
+        r" +the process has ended: signal None, status 3",
+        r" +printed before: 'leaving\\n'",
+        r"another call: \[41, 42, 43\]",
+        r"brought back: 2 times",
+    ],
     "deferreds.py": [r"stdout: from the session", r"failed: division by zero"],
     "hello_world.py": [r"process (\d+) has read: Hello world, from process (?!\1)\d+"],
     "numpy_array.py": [
@@ -56,6 +72,13 @@ LINES = {
         r"sum: 321",
         r"lines in the file: 100000",
     ],
+    "warm_pandas.py": [
+        r'python -c "import numpy, pandas" +[0-9.]+ ms',
+        r"session 1 +[0-9.]+ ms",
+        r"  its first call, with the import +[0-9.]+ ms",
+        r"session 4 +[0-9.]+ ms",
+        r"a template with numpy and pandas, 4 sessions",
+    ],
     "with_asyncio.py": [
         r"squares: \[49, 64\]",
         r"the sleep was cancelled; the session has x = 21",
@@ -68,7 +91,12 @@ LINES = {
 }
 
 #: what an example imports besides the package and what the package itself needs
-OPTIONAL = {"deferreds.py": "twisted", "numpy_array.py": "numpy"}
+OPTIONAL = {
+    "branch_and_rollback.py": "numpy",
+    "deferreds.py": "twisted",
+    "numpy_array.py": "numpy",
+    "warm_pandas.py": "pandas",
+}
 
 
 def test_every_example_is_tested() -> None:

@@ -193,11 +193,19 @@ class Core:
         if not isinstance(source, str):
             raise TypeError(f"execute takes source text as str, not {type(source).__name__}")
         want = self._want if display is None else _WANTS[display]
+        if timeout is None and stdin is None and sink is None and output_limit == -1:
+            call = self._submit_plain(messages.EXEC, want, source)
+            if call is not None:
+                return call
         return self._submit(messages.EXEC, source, source, want, timeout, stdin, output_limit, sink=sink)
 
     def evaluate(self, expression: str, timeout: float | None) -> Call:
         if not isinstance(expression, str):
             raise TypeError(f"eval takes an expression as str, not {type(expression).__name__}")
+        if timeout is None:
+            call = self._submit_plain(messages.EVAL, 0, expression)
+            if call is not None:
+                return call
         return self._submit(messages.EVAL, expression, expression, 0, timeout)
 
     def call(self, function: Any, args: Any, kwargs: Any) -> Call:
@@ -275,6 +283,17 @@ class Core:
         data = values.encode({})
         return self._submit(messages.IS_COMPLETE, source, "is_complete", messages.SAFE_ONLY, timeout, data=data)
 
+    def _submit_plain(self, action: int, flags: int, source: str) -> Call | None:
+        """As `_submit` for what only has a source, if it is its turn at once; as nearly all are, it is made quick."""
+        if len(source) >= messages.SMALL:
+            return None
+        call = self.machine.start_plain(source, self.options.output_limit)
+        if call is not None:
+            if self.machine.recovery is not None:
+                call.changes = True
+            self.link.send(messages.pack_plain_run(call.number, action, flags | self._always, source))
+        return call
+
     def _submit(
         self,
         action: int,
@@ -291,13 +310,6 @@ class Core:
         limit = self.options.output_limit if output_limit == -1 else check_limit(output_limit)
         if timeout is not None:
             timeout = optional_seconds(timeout, "timeout")
-        if stdin is None and sink is None and not data and not buffers and len(source) < messages.SMALL:
-            now = 0.0 if timeout is None else time.monotonic()
-            call = self.machine.start_plain(action, flags | self._always, source, timeout, limit, now)
-            if call is not None:
-                call.changes = action in messages.CHANGING
-                self.link.flush()
-                return call
         how = None
         if stdin is not None:
             how = CallStdin(stdin)

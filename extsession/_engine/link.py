@@ -5,7 +5,7 @@ which still holds its pipes; one more for sessions that the hub or an event loop
 
 A caller that waits for a call polls the channel and the leash only, at first: what is in the pipes is read
 when Done comes, so a call that prints wakes its caller once. If nothing has come after `_PACE` seconds, the
-pipes are watched as well.
+pipes are watched as well; at once, where they fill up faster than that.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
 from ..errors import LaunchError, SessionClosed
+from . import room
 from .branch import Parcel
 from .machine import Order, SessionMachine
-from .shared import map_buffers
 
 _PACE = 0.002
 _MOMENT = struct.pack("@ll", 0, int(_PACE * 1e6))
@@ -39,6 +39,9 @@ _NOW = socket.MSG_DONTWAIT
 _SLICE = 0.25
 _CHUNK = 65536
 _FLOOD = 1 << 20
+_PIECE = 1 << 18  # what is kept is fresh memory either way; what is not stays in the cache and is used again
+#: looks without a pause, after a pipe was found so full that its writer may have to wait
+_HURRY = 64
 _MOST_FDS = 16
 _ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
 _F_SETPIPE_SZ = 1031
@@ -82,7 +85,6 @@ class Link:
         self.closed = False
         bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
         self._bounds = bounds
-        self._most_shared = bounds[messages.DONE] if strict else None  # bytes
         self._channel_open = False
         self._descriptors: list[int] = []  # that came along and have not been taken yet
         self._pipes: dict[int, _Pipe] = {}
@@ -92,13 +94,14 @@ class Link:
         self._selector: selectors.BaseSelector | None = None
         self._standby: dict[int, _Pipe] = {}  # pipes that stdout may go on in, by number; also ended ones
         self._awaited: int | None = None  # the number of the pipe that stdout goes on in, if it has not come yet
+        self._hurry = 0  # so many looks are at everything at once, without a pause
         self._blocked = False  # bytes wait for room in the channel
         self._attach(process)
 
     def _attach(self, process: Process) -> None:
         """Take over the descriptors of a process."""
         self.process = process
-        self._decoder = FrameDecoder(self._bounds)
+        self._decoder = FrameDecoder(self._bounds, room.make)
         self._channel = process.channel
         self._channel_fd = process.channel.fileno()
         self._channel_open = True
@@ -137,7 +140,9 @@ class Link:
 
     def wait(self, timeout: float | None) -> list[tuple[int, int]]:
         """Block until something has arrived or `timeout` seconds are over; for `step`."""
-        if timeout is None or timeout > _PACE:
+        if self._hurry:
+            self._hurry -= 1
+        elif timeout is None or timeout > _PACE:
             found = self._first_poll.poll(_PACE * 1000)
             if found:
                 return found
@@ -152,7 +157,7 @@ class Link:
 
         One system call instead of two for the short calls that a caller waits for.
         """
-        if not self._channel_open or self._decoder.pending or self.machine.outgoing:
+        if self._hurry or not self._channel_open or self._decoder.pending or self.machine.outgoing:
             return None
         try:
             data, ancillary, _flags, _address = self._channel.recvmsg(_CHUNK, _ANCILLARY)
@@ -247,6 +252,21 @@ class Link:
             poll.register(fd, select.POLLIN)
         return poll.poll(0)
 
+    def send(self, frame: bytes) -> None:
+        """Send a frame, behind what waits."""
+        machine = self.machine
+        count = 0
+        if not machine.outgoing and self._channel_open:
+            try:
+                count = self._channel.send(frame, _NOW)
+            except OSError:
+                count = 0  # flush() meets the error again, and sees to it
+            if count == len(frame) and not machine.orders:
+                return
+        if count < len(frame):
+            machine.outgoing.append(memoryview(frame)[count:])
+        self.flush()
+
     def flush(self) -> None:
         """Send what waits, as far as there is room."""
         outgoing = self.machine.outgoing
@@ -326,9 +346,9 @@ class Link:
     def _take_frames(self, frames: list[tuple[int, int, Any]], now: float) -> None:
         machine = self.machine
         for kind, call, body in frames:
-            # a prompt, or what a thread saw printed before its own: it is in the pipes already
+            # what was printed at the start, a prompt, what a thread saw printed before its own: in the pipes already
             current = machine.current
-            if kind == messages.INPUT or (
+            if kind in (messages.READY, messages.INPUT) or (
                 kind == messages.LATE and current is not None and current.number == call
             ):
                 for pipe in self._of(_Role.CURRENT):
@@ -355,13 +375,11 @@ class Link:
             for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
                 self._forget(pipe)
         self._standby.clear()
+        self._hurry = 0
         if done.flags:
             try:
                 if done.flags & messages.NEW_PIPES:
                     self._change_pipes(call.number, now)
-                if done.flags & messages.SHARED:
-                    (fd,) = self._take(1)
-                    done.buffers = map_buffers(fd, done, self._most_shared)
             except ProtocolFault as fault:
                 machine.on_fault(fault)
         machine.on_drained(now)
@@ -369,12 +387,14 @@ class Link:
     def _read_pipe(self, pipe: _Pipe, now: float) -> None:
         """Read a pipe once, or more often while it is full."""
         for _ in range(8):
-            size = _FLOOD if pipe.grown else _CHUNK
+            size = _PIECE if pipe.grown else _CHUNK
             data = self._read(pipe, size)
             if not data:
                 return
             self._give(pipe, data, now)
-            if len(data) < _CHUNK // 2:
+            if len(data) == size:
+                self._hurry = _HURRY
+            elif len(data) < _CHUNK // 2:
                 return
             if not pipe.grown:
                 pipe.grown = True

@@ -134,22 +134,17 @@ class SessionMachine:
         self._queue.append(call)
         return call
 
-    def start_plain(
-        self, action: int, flags: int, source: str, timeout: float | None, limit: int | None, now: float
-    ) -> Call | None:
+    def start_plain(self, source: str, limit: int | None) -> Call | None:
         """As submit() and advance() for a call that has only a source, where it is its turn at once.
 
-        Its frame is the last of `outgoing`. None: it is not its turn, or something is wrong.
+        Its frame is to be sent by who calls this. None: it is not its turn, or something is wrong.
         """
         if self.phase is not Phase.IDLE or self._queue or self.error is not None:
             return None
         self._count = number = self._count + 1
-        self.current = self._last = call = Call(number, None, source, timeout, limit)
+        self.current = self._last = call = Call(number, None, source, None, limit)
         call.state = State.RUNNING
         self.phase = Phase.RUNNING
-        if timeout is not None:
-            call.deadline = now + timeout
-        self.outgoing.append(messages.pack_plain_run(number, action, flags, source))
         return call
 
     def plain_done(self, frame: bytes) -> bool:
@@ -350,7 +345,7 @@ class SessionMachine:
         was = self.phase
         current, self.current = self.current, None
         self._deadline = None
-        name = reasons.signal_name(report.signal)
+        name = report.signal_name
         if not final and self._can_recover(was, current):
             assert self.recovery is not None
             self.recovery.is_tried = True
@@ -363,6 +358,8 @@ class SessionMachine:
         if self.error is None:
             self.error = self._why(was, report, current)
         if current is not None:
+            if current.hidden and current.branch is not None:
+                current.branch.drop()
             self._end_current(current, report, name)
         waiting, self._queue = self._queue, deque()
         for call in waiting:
@@ -680,7 +677,7 @@ class SessionMachine:
     def _why(self, was: Phase, report: ExitReport, current: Call | None) -> ExtSessionError:
         """The error for all that can no longer be done."""
         if was is Phase.STARTING and self._ended_by is None:
-            what = f"ended ({reasons.ending(report)})"
+            what = f"ended ({report})"
             return reasons.not_started(self._python, self._command, what, self._printed())
         if self._exit_code is not None and current is None:
             return SessionClosed("the session was ended by exit()")
@@ -690,6 +687,8 @@ class SessionMachine:
             unprotected = recovery.why_none
         if current is not None and current.hidden:
             current = None
+            if not unprotected and self._ended_by is None:
+                unprotected = "it ended while that was made"
         return reasons.died(report, current, self._ended_by is Outcome.KILLED, unprotected=unprotected)
 
     def on_fault(self, fault: ProtocolFault) -> None:

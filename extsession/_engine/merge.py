@@ -28,6 +28,7 @@ class Merger:
     ) -> None:
         assert len(token) == TOKEN_SIZE
         self._token = token
+        self._first = token[:1]
         self._emit = emit
         self._place = place
         self.switched = 0  # stdout goes on in the pipe of this number, which stands by
@@ -41,6 +42,10 @@ class Merger:
         if tail:
             data = tail + data
             self._tail[stream] = b""
+        if data.find(self._first) < 0:  # it is in no UTF-8 text; to look for one byte is much faster than for many
+            if data:
+                self._text(stream, data)
+            return
         token = self._token
         start = 0
         while True:
@@ -89,7 +94,7 @@ class Merger:
 
     def _begun(self, data: bytes) -> int:
         """How many bytes at the end could be the beginning of a token."""
-        first = self._token[:1]
+        first = self._first
         at = max(0, len(data) - TOKEN_SIZE + 1)
         while True:
             at = data.find(first, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,23 @@ class ExitReport:
     signal: int | None
     left: int = 0
     why: str = ""
+
+    @property
+    def signal_name(self) -> str | None:
+        """SIGSEGV for 11."""
+        if self.signal is None:
+            return None
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"signal {self.signal}"
+
+    def __str__(self) -> str:
+        if self.why:
+            return self.why
+        if self.signal is not None:
+            return f"killed by {self.signal_name}"
+        return "its end was not seen" if self.exit_code is None else f"exit status {self.exit_code}"
 
 
 class Process(Protocol):

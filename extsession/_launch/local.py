@@ -234,8 +234,13 @@ class LocalLauncher:
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
         config = {"token": spec.token, "preload": spec.preload}
-        # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
-        return spawn(spec.interpreter, spec.cwd, environment.of_child(spec.env), config, marks.new_mark())
+        try:
+            # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
+            env = environment.of_child(spec.env)
+        except ValueError as error:
+            python = spec.interpreter.path
+            raise LaunchError(f"cannot start {python}: {error}", python=python) from error
+        return spawn(spec.interpreter, spec.cwd, env, config, marks.new_mark())
 
     def may_block(self, spec: Spec) -> bool:
         return False

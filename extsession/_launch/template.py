@@ -23,6 +23,7 @@ from ..errors import LaunchError
 from . import ambient, environment, local
 from .base import Spec
 from .interpreter import Interpreter
+from .stock import Stock
 
 #: seconds without a start after which a template ends
 IDLE = 300.0
@@ -43,6 +44,8 @@ _ONE_THREAD = dict.fromkeys(
 )
 #: seconds in which a template must have made a session, or it is not asked again
 _STUCK = 1.0
+#: in an order: the clone gets ready, and waits until it is needed
+_SPARE = 1 << 63
 #: bytes that are kept of what a template prints while it loads modules
 _PRINTED = 16384
 
@@ -80,6 +83,7 @@ class Template:
         self.used = self.started  # when a session was last made
         self.sessions = 0  # that were made
         self.is_over = False
+        self.stock = Stock()
         self._process = process
         self._base = base
         self._is_stuck = False
@@ -106,31 +110,52 @@ class Template:
             },
             2,
         )
+        message = len(settings).to_bytes(4, "little") + settings
+        process = self.stock.take(message, folder)
+        if process is None:
+            process = self._make(0)
+            try:
+                process.first = message[socket.send_fds(process.channel, [message], [folder]) :]
+            except BaseException:
+                process.discard()
+                raise
+        self.sessions += 1
+        self.used = time.monotonic()
+        self._fill_stock()
+        return process
+
+    def _fill_stock(self) -> None:
+        if self.stock.most:
+            with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
+                self.stock.fill(lambda: self._make(_SPARE))
+
+    def _make(self, flags: int) -> local.LocalProcess:
+        """Order a clone, which waits for its settings."""
         process, mark, theirs = self._process.prepare_clone()
         ordered = time.monotonic()
         process.when_unanswered = lambda: self._was_silent(ordered)
         try:
-            self._order(mark, theirs.numbers())
-            data = len(settings).to_bytes(4, "little") + settings
-            process.first = data[socket.send_fds(process.channel, [data], [folder]) :]
+            with self._lock:
+                if self.is_over:
+                    raise TemplateGone
+                try:
+                    order = (mark | flags).to_bytes(8, "little")
+                    # without room: it is busy, or stopped, and this session is better spawned
+                    socket.send_fds(self._process.channel, [order], theirs.numbers())
+                except (BrokenPipeError, ConnectionResetError):
+                    raise TemplateGone from None
         except BaseException:
             process.discard()
             raise
         finally:
             theirs.close()
-        self.sessions += 1
-        self.used = time.monotonic()
         return process
 
-    def _order(self, mark: int, fds: tuple[int, ...]) -> None:
-        with self._lock:
-            if self.is_over:
-                raise TemplateGone
-            try:
-                # without room: it is busy, or stopped, and this session is better spawned
-                socket.send_fds(self._process.channel, [mark.to_bytes(8, "little")], fds)
-            except (BrokenPipeError, ConnectionResetError):
-                raise TemplateGone from None
+    def keep_ready(self, most: int) -> None:
+        """Keep up to so many sessions ready."""
+        self.stock.most = most
+        self.stock.shrink(most)
+        self._fill_stock()
 
     def _was_silent(self, since: float) -> None:
         """A session was given up before it was made."""
@@ -148,6 +173,7 @@ class Template:
                 return
             self.is_over = True
             self._process.channel.close()
+        self.stock.shrink(0)
         self._process.let_go()
 
     def _stop(self) -> None:
@@ -159,6 +185,8 @@ class Template:
     def abandon(self) -> None:
         """In a forked process: it belongs to the one that was forked."""
         self.is_over = True
+        self._lock = threading.RLock()
+        self.stock.abandon()
         self._process.disown()
         self._process.channel.close()
         self._process.let_go()
@@ -168,8 +196,9 @@ class Template:
         return max(self.used + IDLE, self._tended) + 1.0
 
     def tend(self) -> None:
-        """Collect it if it has ended; end it where it should have by itself."""
+        """Let spare sessions go that nobody has needed for long; collect it if it has ended, or should have."""
         self._tended = now = time.monotonic()
+        self.stock.tend(now)
         if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 
@@ -250,8 +279,7 @@ class _Starting:
                     self._take_all_text(pipes)
                     if report.exit_code is None and report.signal is None:
                         report = process.early_end()
-                    how = f"exit status {report.exit_code}" if report.signal is None else f"signal {report.signal}"
-                    raise self._failed(f"ended ({how})")
+                    raise self._failed(f"ended ({report})")
         self._take_all_text(pipes)
         self._judge(self._fields)
 
@@ -262,9 +290,11 @@ class _Starting:
                 raise CannotServe(why, for_good=True)
             if failed is not None:
                 raise self._error(f"the preload of {failed!r} failed: {why}")
-            if self._printed.strip() and self._spec.preload:
+            if self._printed and self._spec.preload:
                 names = ", ".join(map(repr, self._spec.preload))
                 raise self._error(f"the preload of {names} printed something, which no session could be given")
+            if self._printed:
+                raise CannotServe("it prints when it starts, and each session is to show that", for_good=True)
             self._template.is_ready(fields)
         except (KeyError, TypeError, AttributeError):
             raise self._error("it is a template of another protocol") from None

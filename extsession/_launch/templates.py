@@ -24,7 +24,7 @@ class Templates:
         self._lock = threading.RLock()
         self._known: dict[Any, Template] = {}
         self._starting: dict[Any, threading.Lock] = {}
-        self._impossible: set[Any] = set()  # interpreters that cannot have templates
+        self._impossible: set[Any] = set()  # what cannot have templates
 
     def launch(self, spec: Spec) -> LocalProcess:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
@@ -33,11 +33,11 @@ class Templates:
         folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for _ in range(3):  # one that ends just when it is asked is replaced
-                found = self._get(spec, now, env, folder)
+                template = self._get(spec, now, env, folder)
                 try:
-                    return found.clone(spec, now, env, folder)
+                    return template.clone(spec, now, env, folder)
                 except TemplateGone:
-                    self.drop(found)
+                    self.drop(template)
         finally:
             os.close(folder)
         raise CannotServe("its templates end as soon as they are there")
@@ -48,7 +48,7 @@ class Templates:
             key = self._key(spec, ambient.capture(), environment.of_child(spec.env))
         except (OSError, ValueError, TypeError):
             return True  # whatever is wrong is told at once
-        return key in self._known or key[0] in self._impossible
+        return key in self._known or key in self._impossible
 
     def warm_up(self, spec: Spec) -> Template:
         """The template for `spec`, started if it is not there."""
@@ -68,26 +68,28 @@ class Templates:
 
     def tend(self) -> None:
         """Collect those that have ended for want of use."""
-        for each in list(self._known.values()):
-            each.tend()
-            if each.is_over:
-                self.drop(each)
+        for template in list(self._known.values()):
+            template.tend()
+            if template.is_over:
+                self.drop(template)
 
     def next_look(self) -> float | None:
-        due = [each.due() for each in list(self._known.values())]
+        known = list(self._known.values())
+        due = [each.due() for each in known]
+        due += [when for each in known if (when := each.stock.next_look()) is not None]
         return min(due, default=None)
 
     def abandon(self) -> None:
         """In a forked process."""
         known, self._known = self._known, {}
-        for each in known.values():
-            each.abandon()
+        for template in known.values():
+            template.abandon()
         self._lock = threading.RLock()
         self._starting = {}
 
     def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
         key = self._key(spec, now, env)
-        if key[0] in self._impossible:
+        if key in self._impossible:
             raise CannotServe
         place = os.fstat(folder)
         here = (*key, place.st_dev, place.st_ino)
@@ -103,7 +105,7 @@ class Templates:
                     found = Template.start(spec, now, env)
                 except CannotServe as fault:
                     if fault.for_good:
-                        self._impossible.add(key[0])
+                        self._impossible.add(key)
                     raise
                 with self._lock:
                     self._known[here if found.local else key] = found
@@ -149,7 +151,7 @@ class WarmLauncher:
                 process = _templates.launch(spec)
                 process.again = functools.partial(self._cold.launch, spec)  # it ends before it has made the session
                 return process
-            except (CannotServe, OSError):  # the spawn says better what is wrong, if anything is
+            except (CannotServe, OSError, ValueError):  # the spawn says better what is wrong, if anything is
                 pass
         return self._cold.launch(spec)
 

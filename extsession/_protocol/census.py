@@ -78,7 +78,7 @@ class Finding(_Record):
             raise BadMessage("a finding whose reason is no text, or too long")
         if type(names) is not list or len(names) > MAX_NAMES:
             raise BadMessage("a finding of too many names")
-        if not all([_is_text(name, MAX_NAME) for name in names]):
+        if not all(_is_text(name, MAX_NAME) for name in names):
             raise BadMessage("a finding with a name that is no text, or too long")
         return cls(code, verdict, why, names)
 
@@ -133,7 +133,7 @@ class Census(_Record):
 def _is_code(code: Any) -> bool:
     if type(code) is not str or not 0 < len(code) <= MAX_CODE or not code.isascii():
         return False
-    return all([part.isalnum() and part.islower() for part in code.split("-")])
+    return all(part.isalnum() and part.islower() for part in code.split("-"))
 
 
 def _is_text(text: Any, most: int) -> bool:

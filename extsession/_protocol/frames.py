@@ -16,7 +16,7 @@ from .faults import BadFrame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Mapping, Union
+    from typing import Any, Callable, Mapping, Union
 
     Body = Union[bytes, bytearray]
 
@@ -71,17 +71,21 @@ def unpack_header(data: bytes, bounds: Mapping[int, int]) -> tuple[int, int, int
 class FrameDecoder:
     """Cuts a stream of bytes into frames, however it arrives.
 
-    bounds: {type: most bytes of a body}. After a BadFrame the stream has lost its meaning: every later
-    call raises it again. A body over `LARGE` is collected in place and comes as a bytearray: a reader
+    bounds: {type: most bytes of a body}. room: makes a writable buffer of so many bytes for a large body, or None; it
+    should take memory only as it is filled. After a BadFrame the stream has lost its meaning: every later
+    call raises it again. A body over `LARGE` is collected in place and comes as that buffer: a reader
     that has nothing else to take may read right into `space()` and tell with `filled()`, which ends the view.
     """
 
-    __slots__ = ("_bounds", "_data", "_failed", "_have", "_head", "_large", "_size", "_view")
+    __slots__ = ("_bounds", "_data", "_failed", "_have", "_head", "_large", "_room", "_size", "_view")
 
-    def __init__(self, bounds: Mapping[int, int]) -> None:
+    def __init__(
+        self, bounds: Mapping[int, int], room: Callable[[int], Any] | None = None
+    ) -> None:
         self._bounds = bounds
+        self._room = room
         self._data = b""  # of a frame that is not whole
-        self._large: bytearray | None = None  # a large body, of which _have bytes are there
+        self._large: Any = None  # a large body, of which _have bytes are there
         self._have = 0
         self._size = 0  # that it will have
         self._view: memoryview | None = None  # what space() gave: a bytearray cannot grow under it
@@ -129,11 +133,11 @@ class FrameDecoder:
             self._view.release()
             self._view = None
         self._have += count
-        room = len(self._large)
-        if self._have < room:
+        have = len(self._large)
+        if self._have < have:
             return []
-        if room < self._size:
-            self._large += bytes(min(room, self._size - room))
+        if have < self._size:
+            self._large += bytes(min(have, self._size - have))
             return []
         kind, call = self._head
         body = self._large
@@ -151,7 +155,10 @@ class FrameDecoder:
                 if length > LARGE:
                     self._have = size - body
                     self._size = length
-                    self._large = bytearray(min(length, max(_FIRST_ROOM, 2 * self._have)))
+                    large = self._room(length) if self._room is not None else None
+                    if large is None:
+                        large = bytearray(min(length, max(_FIRST_ROOM, 2 * self._have)))
+                    self._large = large
                     self._large[: self._have] = data[body:]
                     self._head = (kind, call)
                     return

@@ -107,7 +107,6 @@ OUTCOMES = frozenset(range(5))
 
 # bits of DONE
 NEW_PIPES = 1  # two descriptors come along: the read ends of the next call's stdout and stderr
-SHARED = 2  # one descriptor comes along: a sealed memory file with the buffers
 LEAVING = 4  # the session ends now
 OUTLIVED = 8  # threads or tasks are alive that may write later
 
@@ -129,7 +128,7 @@ _U32 = 0xFFFFFFFF
 PLAIN_DONE_SIZE = HEADER_SIZE + _DONE_SIZE
 _HEADER_BITS = 8 * HEADER_SIZE
 _HEADER = 2**_HEADER_BITS - 1
-_ALL_FLAGS = NEW_PIPES | SHARED | LEAVING | OUTLIVED
+_ALL_FLAGS = NEW_PIPES | LEAVING | OUTLIVED
 _U64 = 0xFFFFFFFFFFFFFFFF
 
 
@@ -208,6 +207,15 @@ def unpack_plain_run(frame: bytes) -> tuple[int, Run] | None:
     return call, Run(fixed & 0xFF, fixed >> 8 & 0xFF, source)
 
 
+def pack_plain_done(call: int, done: Done) -> bytes:
+    """The whole frame of a DONE without extra and buffers; the same as frame and Done make of it."""
+    head = done.head
+    size = len(head)
+    number = header_number(_DONE_SIZE + size | DONE << 32 | call << 40) | done.fixed(size, 0) << _HEADER_BITS
+    frame = number.to_bytes(PLAIN_DONE_SIZE, "little")
+    return frame + head if size else frame
+
+
 def unpack_plain_done(frame: bytes, call: int) -> Done | None:
     """The DONE of `call`, if `frame` is just that, with at most a value, and nothing came along; else None."""
     size = len(frame) - HEADER_SIZE
@@ -245,6 +253,19 @@ class Done:
         if fields:
             self.__dict__.update(fields)
 
+    def fixed(self, head: int, extra: int) -> int:
+        """The fixed fields as one number; head, extra: bytes of these."""
+        return (
+            self.outcome
+            | self.kind << 8
+            | self.flags << 16
+            | int(self.wall * 1e9) << 32
+            | int(self.cpu * 1e9) << 96
+            | self.peak_memory << 160
+            | head << 224
+            | extra << 256
+        )
+
     def encode(self) -> list[Any]:
         """The body in pieces, as Run.encode."""
         extra = b""
@@ -252,16 +273,7 @@ class Done:
             from .values import encode
 
             extra = encode(self.extra)
-        fixed = (
-            self.outcome
-            | self.kind << 8
-            | self.flags << 16
-            | int(self.wall * 1e9) << 32
-            | int(self.cpu * 1e9) << 96
-            | self.peak_memory << 160
-            | len(self.head) << 224
-            | len(extra) << 256
-        )
+        fixed = self.fixed(len(self.head), len(extra))
         head = fixed.to_bytes(_DONE_SIZE, "little") + self.head + extra
         if not self.buffers:
             return [head]
@@ -277,7 +289,7 @@ class Done:
         fixed = int.from_bytes(body[:_DONE_SIZE], "little")
         outcome = fixed & 0xFF
         flags = fixed >> 16 & 0xFF
-        if outcome not in OUTCOMES or fixed >> 24 & 0xFF or flags > _ALL_FLAGS:
+        if outcome not in OUTCOMES or fixed >> 24 & 0xFF or flags & ~_ALL_FLAGS:
             raise BadMessage("Done with unknown fields")
         done = cls(outcome)
         done.kind = fixed >> 8 & 0xFF

@@ -30,7 +30,7 @@ class ExtResults(ResultsCore):
         Does not raise what the code raised: see `error`, `raise_for_error()` and `result()`.
         """
         call = self._call
-        if call.completion is None and not self._driver.wait(lambda: call.completion is not None, timeout):
+        if call.completion is None and not self._driver.wait_for(call, timeout):
             raise TimeoutError(f"call {call.number} is not complete after {timeout} s")
         return self
 

@@ -459,7 +459,7 @@ class ExtSession:
 
     def _value(self, request: Callable[[Core], Call]) -> Any:
         call = self._submit(request)
-        self._driver.wait(lambda: call.completion is not None)
+        self._driver.wait_for(call)
         return self._core.value_of(call)
 
     def _order(self, give: Callable[[], None]) -> None:

@@ -48,7 +48,8 @@ class Accounts:
         Children that have ended and were waited for show in the page faults of children; all others still exist.
         With SIGCHLD ignored the kernel keeps no such account.
         """
-        ended = self._ended_children()
+        getrusage = self._getrusage
+        ended = self._ended_children() if getrusage is None else getrusage(_CHILDREN)[6]
         if ended != self._ended:
             self._ended = ended
             return True

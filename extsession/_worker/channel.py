@@ -37,24 +37,30 @@ class Channel:
         with self._lock:
             if len(pieces) == 1 and not fds:
                 body = pieces[0]
-                data = pack_header(kind, call, len(body)) + body
-                count = os.write(self.fd, data)
-                if count == len(data):
-                    return
-                rest = [memoryview(data)[count:]]
-            else:
-                views = [memoryview(piece).cast("B") for piece in pieces]
-                size = sum([view.nbytes for view in views])
-                rest = [memoryview(pack_header(kind, call, size)), *views]
+                self.send_frame(pack_header(kind, call, len(body)) + body)
+                return
+            views = [memoryview(piece).cast("B") for piece in pieces]
+            size = sum([view.nbytes for view in views])
+            rest = [memoryview(pack_header(kind, call, size)), *views]
             if fds:
                 count = send_descriptors(self.socket(), rest[0], fds)
                 rest[0] = rest[0][count:]
-            while rest:
-                count = os.writev(self.fd, rest[:64])
-                while rest and count >= rest[0].nbytes:
-                    count -= rest.pop(0).nbytes
-                if rest and count:
-                    rest[0] = rest[0][count:]
+            self._send_all(rest)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame that is whole."""
+        with self._lock:
+            count = os.write(self.fd, frame)
+            if count < len(frame):
+                self._send_all([memoryview(frame)[count:]])
+
+    def _send_all(self, rest: list[memoryview]) -> None:
+        while rest:
+            count = os.writev(self.fd, rest[:64])
+            while rest and count >= rest[0].nbytes:
+                count -= rest.pop(0).nbytes
+            if rest and count:
+                rest[0] = rest[0][count:]
 
     def socket(self) -> Any:
         """The channel as a socket object, for what descriptors are needed for."""

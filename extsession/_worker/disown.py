@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from posix import unlink  # what os.unlink was before the code may have put something in its place
 
 from .census import HELPERS, temporary_directories
 
@@ -49,9 +50,9 @@ def _replace_closer(tempfile: Any) -> None:
     for name in ("__dict__", "__weakref__"):
         scope.pop(name, None)
     for name, value in scope.items():
-        if os.unlink in (getattr(value, "__defaults__", None) or ()):
+        if unlink in (getattr(value, "__defaults__", None) or ()):
             scope[name] = _copy(value)
-            value.__defaults__ = tuple([_keep if each is os.unlink else each for each in value.__defaults__])
+            value.__defaults__ = tuple([_keep if each is unlink else each for each in value.__defaults__])
     tempfile._TemporaryFileCloser = type(old)(old.__name__, old.__bases__, scope)
 
 

@@ -175,6 +175,13 @@ class Evaluator:
         except BaseException:  # nothing is left to print on; the error travels as data all the same
             return
 
+    def forget(self) -> None:
+        """As if nothing had been run."""
+        self._count = 0
+        self._known.clear()
+        self._expressions.clear()
+        self.sources.clear()
+
     def _next_name(self) -> str:
         self._count += 1
         return "<session %d>" % self._count

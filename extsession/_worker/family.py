@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 #: descriptors that come with an order to clone: channel, stdout, stderr, leash
 ENDS = 4
-#: an order is the mark of the clone
+#: an order is the mark of the clone, and this bit if it is to get ready and wait until it is needed
 ORDER_SIZE = 8
+SPARE = 1 << 63
 _RLIMIT_LOCKS = 10
 
 
@@ -95,12 +96,18 @@ def serve_orders(server: Server, idle: float | None = None) -> bool:
         data, fds = receive_descriptors(control, ORDER_SIZE, ENDS)
         if not data:
             return False
+        order = int.from_bytes(data, "little")
         try:
-            if len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, int.from_bytes(data, "little")):
-                become(server)
-                return True
+            is_clone = len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, order & ~SPARE)
         except CannotClone:
             return False
+        if is_clone:
+            if order & SPARE:
+                from .rehearse import rehearse
+
+                rehearse(server, 1)
+            become(server)
+            return True
         for fd in fds:
             os.close(fd)
 
@@ -159,7 +166,7 @@ def become(server: Server) -> None:
 
 def _settings(channel: Any) -> tuple[dict[str, Any], list[int]]:
     """What the controller says about the clone, and a descriptor that came with it: of its current directory."""
-    data, fds = channel.receive_raw(65536, 1)
+    data, fds = channel.receive_raw(4096, 1)
     if len(data) < 4:
         os._exit(71)
     size = int.from_bytes(data[:4], "little") + 4

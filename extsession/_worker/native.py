@@ -31,10 +31,17 @@ def python_threads() -> Threads:
     """Python's threads but the running one; daemons too."""
     me = get_ident()
     others = [ident for ident in sys._current_frames() if ident != me]
-    if not others and not count_threads():
+    started = count_threads()
+    if not others and not started:
         return {}
     found: Threads = {ident: ("thread %#x" % ident, None) for ident in others}
     threading: Any = sys.modules.get("threading")
+    _name(found, threading, me)
+    # without a frame: what it runs is a function of C
+    return {**found, **{-number: ("thread", None) for number in range(1, started - len(found) + 1)}}
+
+
+def _name(found: Threads, threading: Any, me: int) -> None:
     try:
         for thread in threading.enumerate() if threading is not None else ():
             # one without a frame is starting; a dummy without one stands for a thread of C that is out of Python
@@ -42,8 +49,7 @@ def python_threads() -> Threads:
             if thread.ident in found or (starts and thread.ident != me):
                 found[thread.ident] = (str(thread.name), thread.native_id)
     except Exception:  # a Thread class of the code's that is broken: the names so far must do
-        return found
-    return found
+        return
 
 
 def native_threads(python: Threads) -> list[int]:

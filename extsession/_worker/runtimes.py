@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 BLAS = "blas-threads"
 OPENMP = "openmp-threads"
-#: part of the file name of a library that may be one
-_PARTS = {BLAS: b"blas", OPENMP: b"libgomp"}
+#: part of the file name, after "lib", of a library that may be one
+_PARTS = {BLAS: b"blas", OPENMP: b"gomp"}
 _SHUTDOWN = "blas_thread_shutdown_"
+_PAUSE = "omp_pause_resource_all"
 #: how many processors it sees, by the names that builds of OpenBLAS give to the function
 _PROCESSORS = [
     pre + "openblas_get_num_procs" + post for pre in ("scipy_", "") for post in ("64_", "", "_64_", "_")
 ]
-_PAUSE_HARD = 2  # omp_pause_hard, OpenMP 5.0, section 3.2.43
+_PAUSE_SOFT = 1  # omp_pause_soft, OpenMP 5.0, section 3.2.44: values of the code's are kept
 
 _c: Any = None  # functions of the extension behind ctypes, once they were needed
 _handles: dict[bytes, int] = {}  # of libraries that were found so far, by path
@@ -56,13 +57,13 @@ def quiet() -> tuple[list[int], dict[str, list[str]]]:
         if quiet_openmp():
             native = settle(_most(), {})
             if len(native) < before:
-                done[OPENMP] = _names(OPENMP)
+                done[OPENMP] = list(_symbols(OPENMP, [_PAUSE]).values())
         most = _most()
         if not known:
             native = settle(most, {})
         if 0 < len(native) <= most and quiet_blas():
             native = settle(0, {})
-            done[BLAS] = _names(BLAS)
+            done[BLAS] = list(_symbols(BLAS, [_SHUTDOWN, *_PROCESSORS]).values())
     return native, done
 
 
@@ -84,9 +85,9 @@ def quiet_openmp() -> int:
 
     The next parallel region starts them anew. libgomp has the function from GCC 9 on.
     """
-    ends = _symbols(OPENMP, ["omp_pause_resource_all"])
+    ends = _symbols(OPENMP, [_PAUSE])
     for address in ends:
-        _c.call_function(address, (_PAUSE_HARD,))
+        _c.call_function(address, (_PAUSE_SOFT,))
     return len(ends)
 
 
@@ -100,19 +101,13 @@ def _most() -> int:
     return sum([max(0, _c.call_function(address, ()) - 1) for address in _symbols(BLAS, _PROCESSORS)])
 
 
-def _names(code: str) -> list[str]:
-    names = {path.rpartition(b"/")[2] for path in _handles}
-    # not extension modules that are about it, "_fblas.so"
-    return sorted([os.fsdecode(name) for name in names if _PARTS[code] in name.lower() and name.startswith(b"lib")])
-
-
 def _look() -> None:
     """Find the libraries among what is mapped."""
     with open("/proc/self/maps", "rb") as file:
         lines = file.read().splitlines()
     for path in sorted({line[line.find(b"/") :] for line in lines if b".so" in line}):
         name = path.rpartition(b"/")[2].lower()
-        if path in _handles or not any([part in name for part in _PARTS.values()]):
+        if path in _handles or not name.startswith(b"lib") or not any(part in name for part in _PARTS.values()):
             continue
         try:
             _handles[path] = _functions().dlopen(os.fsdecode(path), os.RTLD_NOW | os.RTLD_NOLOAD)
@@ -120,19 +115,20 @@ def _look() -> None:
             continue
 
 
-def _symbols(code: str, names: Iterable[str]) -> list[int]:
-    """Where the functions of one of these names are, each once: a library also finds those of libraries it needs."""
-    found: dict[int, None] = {}
+def _symbols(code: str, names: Iterable[str]) -> dict[int, str]:
+    """{where a function of one of these names is: the library}; a library also finds those of libraries it needs."""
+    found: dict[int, str] = {}
     for path, handle in _handles.items():
-        if _PARTS[code] not in path.rpartition(b"/")[2].lower():
+        library = path.rpartition(b"/")[2]
+        if _PARTS[code] not in library.lower():
             continue
         for name in names:
             try:
-                found[_c.dlsym(handle, name)] = None
+                found.setdefault(_c.dlsym(handle, name), os.fsdecode(library))
             except OSError:
                 continue
             break
-    return list(found)
+    return found
 
 
 def _run_fork_handlers() -> None:
@@ -190,7 +186,8 @@ def _functions() -> Any:
 
             @staticmethod
             def int_at(address: int) -> int:
-                return Int.from_address(address).value
+                value: int = Int.from_address(address).value
+                return value
 
         _c = Functions
     return _c

@@ -275,11 +275,12 @@ class Server:
             router.call = call
         elif self.accounts.has_started_process():
             fds = self._new_pipes(done)
-        if done.buffers:
-            fds = self._share(done, fds)
         done.cpu, done.peak_memory = self.accounts.spent()
         try:
-            self.channel.send(messages.DONE, call, done.encode(), fds)
+            if fds or done.extra or done.buffers:
+                self.channel.send(messages.DONE, call, done.encode(), fds)
+            else:
+                self.channel.send_frame(messages.pack_plain_done(call, done))
         except (OSError, ValueError):
             os._exit(70)  # nobody can be told anything any more
         for fd in fds:
@@ -299,18 +300,6 @@ class Server:
         self.router.renew({messages.STDOUT: out_write, messages.STDERR: err_write})
         done.flags |= messages.NEW_PIPES
         return (out_read, err_read)
-
-    def _share(self, done: messages.Done, fds: tuple[int, ...]) -> tuple[int, ...]:
-        from .share import to_memory_file
-
-        sizes = [memoryview(piece).nbytes for piece in done.buffers]
-        fd = to_memory_file(done.buffers, sizes)
-        if fd is None:
-            return fds
-        done.flags |= messages.SHARED
-        done.extra = {**(done.extra or {}), "sizes": sizes}
-        done.buffers = ()
-        return (*fds, fd)
 
     # input and interrupts
 

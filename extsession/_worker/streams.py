@@ -82,7 +82,7 @@ class Router:
 
     def flush(self) -> None:
         """Write out all that is buffered, also in what the code has put in place of the streams."""
-        if self.burst is not None:
+        if self.burst is not None and self.burst.active:
             self.burst.leave()
         text = self.text
         streams = getattr(sys, "stdout", None), getattr(sys, "stderr", None)

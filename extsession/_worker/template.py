@@ -15,6 +15,7 @@ from .._protocol import messages
 from . import fresh
 from .clone import CannotClone
 from .family import serve_orders
+from .rehearse import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     before = set(sys.modules)
     try:
         _preload(server, config["preload"])
+        threads = _other_threads()
+        if threads:
+            raise CannotClone("it starts threads by itself (%s)" % threads)
         server.family.get_ready().die_with_parent()
     except CannotClone as fault:
         fields["failed"] = ""
@@ -65,6 +69,7 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     server.accounts.get_ready()
     server.channel.socket()
     server.router.flush()
+    rehearse(server)
     _park(server)
     os.chdir("/")
     fresh.prepare()
@@ -94,7 +99,8 @@ def _preload(server: Server, names: Any) -> None:
         server.router.flush()
         threads = _other_threads()
         if threads:
-            raise PreloadFailed(name, "it started threads (%s), with which a process cannot be cloned" % threads)
+            why = "it started threads (%s), with which a process cannot be cloned; warm=False does without" % threads
+            raise PreloadFailed(name, why)
 
 
 def _other_threads() -> str:
@@ -126,7 +132,10 @@ def _park(server: Server) -> None:
 
 def _files(modules: Any) -> tuple[str, int]:
     """Files of modules that may be edited while we live, in lines; and whether some are of the current directory."""
-    here = os.getcwd() + os.sep
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # it is gone: nothing can have come from there
+        here = os.sep + os.sep
     settled = [sys.prefix, sys.base_prefix, *_sites()]
     found = []
     local = 0

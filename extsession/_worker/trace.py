@@ -75,6 +75,12 @@ class Sources:
     def __contains__(self, filename: object) -> bool:
         return filename in self._texts
 
+    def clear(self) -> None:
+        for filename in self._texts:
+            if self._given is not None:
+                self._given.cache.pop(filename, None)
+        self._texts.clear()
+
     def add(self, filename: str, text: str) -> None:
         self._texts[filename] = text
         if len(self._texts) > self._keep:

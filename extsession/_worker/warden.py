@@ -48,6 +48,7 @@ class Charge:
         self.pause = 0.0005
         self.next_try = 0.0
         self.give_up = 0.0
+        self.killed: set[int] = set()  # of what it left, by us
 
 
 class Warden:
@@ -225,8 +226,10 @@ class Warden:
                     _kill(pid)
                 charge.next_try = now + charge.pause
                 charge.pause = min(charge.pause * 2, 0.02)
-                self._collect_killed(below)
+                charge.killed.update(below)
+                self._collect_killed(charge.killed)
                 continue
+            self._collect_killed(charge.killed)  # not as strays, later: what is told to be gone is gone
             charge.reported = True
             if charge.report:
                 try:
@@ -316,10 +319,19 @@ def main(session: int, leash: int, ready: int, registrar: int, mark: int, step: 
 def _become_subreaper() -> None:
     if sys.platform != "linux":
         return
+    arguments = (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:  # what ctypes is made of: to import all of it takes a millisecond, and each start would wait for it
+        import _ctypes
+
+        library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None: what the interpreter is linked with
+        _ctypes.call_function(_ctypes.dlsym(library, "prctl"), arguments)
+        return
+    except Exception:  # not as it is in CPython 3.8 to 3.13
+        pass
     try:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(*arguments)
     except Exception:  # an interpreter without ctypes: the controller's own walk of the tree has to do
         return
 

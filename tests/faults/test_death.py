@@ -374,6 +374,11 @@ def test_the_warden_killed_while_idle(session: ExtSession, watch: Any) -> None:
     assert not session.is_alive
 
 
+@pytest.fixture(params=[True, False], ids=["warm", "spawned"])
+def each_way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"warm": request.param}
+
+
 def test_the_warden_killed_while_running(session: ExtSession, watch: Any) -> None:
     """Everything is gone: the session, its children, and the orphans in its process session."""
     call = session.execute(
@@ -392,6 +397,29 @@ def test_the_warden_killed_while_running(session: ExtSession, watch: Any) -> Non
     assert isinstance(call.error, SessionDied)
     assert watch.gone([pid, *pids])
     assert not session.is_alive
+
+
+def test_what_is_left_is_no_zombie_either(each_way: dict[str, Any]) -> None:
+    """When close() returns, the ids of what the session started are free."""
+    for _ in range(3):
+        with ExtSession(**each_way) as session:
+            call = session.execute(
+                "import subprocess\n"
+                "print(subprocess.Popen(['sleep', '1000'], start_new_session=True).pid)\n"
+                "print(subprocess.Popen(['sh', '-c', 'sleep 1000 & wait']).pid)"
+            )
+            pids = [int(word) for word in call.wait(5).stdout.split()]
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_an_end_while_a_checkpoint_is_made_says_so() -> None:
+    """The state is not brought back: what the last call has done, no checkpoint has."""
+    with ExtSession(recover=True) as session:
+        session.execute("x = 1").wait(5)
+        session.execute("import os; os.register_at_fork(before=lambda: os._exit(3))").wait(5)
+        with pytest.raises(SessionDied, match="no checkpoint to go back to: it ended while that was made"):
+            session.eval("1")
+        assert session.error is not None and "while that was made" in str(session.error)
 
 
 def test_the_warden_killed_by_the_code(session: ExtSession, watch: Any) -> None:
@@ -490,7 +518,7 @@ GARBAGE = [
     pack_header(0x46, 2, 0),  # Pipes without a pipe
     pack_header(0x43, 2, 0xFFFFFF),  # Input over its bound
     pack_header(0x42, 2, 36) + b"\0\0\1" + bytes(33),  # a Done that announces descriptors
-    pack_header(0x42, 2, 36) + b"\0\0\2" + bytes(33),  # ... and shared memory
+    pack_header(0x42, 2, 36) + b"\0\0\2" + bytes(33),  # ... with a bit that means nothing
 ]  # fmt: skip
 
 

@@ -287,6 +287,15 @@ def test_a_sitecustomize_that_prints(sitecustomize: Any) -> None:
         assert session.exit_output == ("hello\nunflushed", "there\n")
 
 
+def test_a_preload_that_prints_in_a_spawned_session(tmp_path: Path) -> None:
+    """What was printed before Ready is nobody's output, and not the first call's."""
+    (tmp_path / "talks.py").write_text("print('hello')")
+    for _ in range(5):
+        with ExtSession(cwd=tmp_path, preload=["talks"], warm=False) as session:
+            call = session.execute("print('mine')").wait(5)
+            assert (call.stdout, session.exit_output) == ("mine\n", ("hello\n", ""))
+
+
 def test_a_sitecustomize_that_exits(sitecustomize: Any) -> None:
     env = sitecustomize("import os, sys; print('bye', file=sys.stderr, flush=True); os._exit(9)")
     with pytest.raises(LaunchError, match="exit status 9") as caught:

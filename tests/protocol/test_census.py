@@ -68,7 +68,7 @@ def test_one_field_of_nonsense_is_refused_or_a_finding(field: str, value: Any) -
         found = Finding.from_wire(wire)
     except BadMessage:
         return
-    assert found.to_wire()[field] == value or not str(value).isprintable()
+    assert Finding.from_wire(decode(encode(found.to_wire()))) == found
 
 
 @pytest.mark.parametrize(

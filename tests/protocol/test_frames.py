@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 import tracemalloc
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -53,6 +55,10 @@ def pack(sent: list[Frame]) -> bytes:
     return b"".join([pack_frame(*frame) for frame in sent])
 
 
+def _in_mapping(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size)
+
+
 def plain(got: list[tuple[int, int, bytes | bytearray]]) -> list[Frame]:
     return [(kind, call, bytes(body)) for kind, call, body in got]
 
@@ -83,13 +89,13 @@ def test_a_byte_at_a_time(sent: list[Frame]) -> None:
     assert plain(got) == sent
 
 
-@given(frames, st.integers(0, 2**32), st.booleans())
+@given(frames, st.integers(0, 2**32), st.booleans(), st.sampled_from([None, _in_mapping, lambda _: None]))
 @QUICK
-def test_a_reader_that_uses_space_and_filled(sent: list[Frame], seed: int, sometimes: bool) -> None:
+def test_a_reader_that_uses_space_and_filled(sent: list[Frame], seed: int, sometimes: bool, room: Any) -> None:
     """As the link reads: right into a large body where one has begun, with any size of a read."""
     chance = random.Random(seed)
     stream = memoryview(pack(sent))
-    decoder = FrameDecoder(BOTH)
+    decoder = FrameDecoder(BOTH, room)
     got = []
     while stream:
         space = decoder.space()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from extsession._protocol import messages
 from extsession._protocol.faults import BadMessage, ProtocolFault
-from extsession._protocol.frames import FrameDecoder, pack_header
+from extsession._protocol.frames import MAX_CALL, FrameDecoder, pack_frame, pack_header
 from extsession._protocol.messages import Done, Run
 from extsession._protocol.pickles import BIG, BYTES, unpack
 from extsession._protocol.records import ErrorInfo
@@ -32,6 +32,7 @@ times = st.integers(0, 2**43).map(lambda ns: ns / 2**10)  # seconds that floats 
 runs = st.builds(
     Run, st.sampled_from(sorted(messages.ACTIONS)), st.integers(0, 255), texts, st.binary(max_size=60), buffers
 )
+FLAGS = (messages.NEW_PIPES, messages.LEAVING, messages.OUTLIVED)
 FIELDS = ("outcome", "kind", "head", "flags", "wall", "cpu", "peak_memory", "extra", "buffers")
 
 
@@ -45,7 +46,7 @@ dones = st.builds(
     st.sampled_from(sorted(messages.OUTCOMES)),
     st.integers(0, 255),
     st.binary(max_size=60),
-    st.integers(0, 15),
+    st.lists(st.sampled_from(FLAGS), max_size=3, unique=True).map(sum),
     times,
     times,
     st.integers(0, 2**64 - 1),
@@ -83,6 +84,27 @@ def test_done_round_trip(done: Done) -> None:
     body = joined(done.encode())
     for given_body in (body, bytearray(body)):
         assert facts(Done.decode(given_body)) == facts(done)  # type: ignore[arg-type]
+
+
+@given(dones, st.integers(0, MAX_CALL))
+@QUICK
+def test_a_plain_done_is_the_same_frame(done: Done, call: int) -> None:
+    done.extra = None
+    done.buffers = ()
+    frame = messages.pack_plain_done(call, done)
+    assert frame == pack_frame(messages.DONE, call, joined(done.encode()))
+    found = messages.unpack_plain_done(frame, call)
+    if done.outcome == messages.FINISHED and not done.flags:
+        assert found is not None
+        assert facts(found) == facts(done)
+    else:
+        assert found is None
+
+
+def test_a_done_with_an_unknown_bit() -> None:
+    for bit in set(range(8)) - {flag.bit_length() - 1 for flag in FLAGS}:
+        with pytest.raises(BadMessage, match="unknown fields"):
+            Done.decode(joined(Done(messages.FINISHED, flags=1 << bit).encode()))
 
 
 @given(st.lists(st.builds(lambda n: n, st.integers(0, 3 * BIG)), min_size=1, max_size=6), st.integers(0, 2**32))
@@ -198,9 +220,9 @@ def done_bytes(**changes: int) -> bytes:
 def test_the_fixed_fields_are_laid_out_as_the_other_side_reads_them() -> None:
     run = Run.decode(run_bytes(3, 2, 1) + b"abc")
     assert facts(run) == facts(Run(3, 0, "ab", b"c"))
-    fields = {"outcome": 1, "kind": 2, "flags": 3, "wall": 4 * 10**9, "cpu": 5 * 10**9, "peak": 6, "head": 3}
-    assert facts(Done.decode(done_bytes(**fields) + b"abc")) == facts(make_done(1, 2, b"abc", 3, 4.0, 5.0, 6))
-    assert joined(make_done(1, 2, b"abc", 3, 4.0, 5.0, 6).encode()) == done_bytes(**fields) + b"abc"
+    fields = {"outcome": 1, "kind": 2, "flags": 5, "wall": 4 * 10**9, "cpu": 5 * 10**9, "peak": 6, "head": 3}
+    assert facts(Done.decode(done_bytes(**fields) + b"abc")) == facts(make_done(1, 2, b"abc", 5, 4.0, 5.0, 6))
+    assert joined(make_done(1, 2, b"abc", 5, 4.0, 5.0, 6).encode()) == done_bytes(**fields) + b"abc"
     most = {"wall": 2**64 - 1, "cpu": 2**64 - 1, "peak": 2**64 - 1}
     assert Done.decode(done_bytes(**most)).wall == pytest.approx(2**64 / 1e9)
 
@@ -208,7 +230,7 @@ def test_the_fixed_fields_are_laid_out_as_the_other_side_reads_them() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"outcome": 5}, {"outcome": 255}, {"flags": 16}, {"flags": 255}, {"spare": 1},
+        {"outcome": 5}, {"outcome": 255}, {"flags": 2}, {"flags": 16}, {"flags": 255}, {"spare": 1},
         {"head": 1}, {"head": 2**32 - 1}, {"extra": 1}, {"extra": 2**32 - 1},
         {"head": 2**32 - 1, "extra": 2**32 - 1},
     ],

@@ -579,11 +579,21 @@ def test_numpy_arrays(shared: ExtSession) -> None:
     assert small.tolist() == array[:2, :3].tolist()
 
 
+def test_a_large_array_is_the_callers(shared: ExtSession) -> None:
+    numpy = pytest.importorskip("numpy", reason="numpy is not installed")
+    shared.execute("import numpy; large = numpy.arange(1_000_003, dtype='f8')").wait().raise_for_error()
+    one, other = shared["large"], shared["large"]
+    one[:] = 7
+    assert (other == numpy.arange(1_000_003)).all()
+    assert shared.eval("float(large[-1])") == 1_000_002.0
+
+
 def test_five_megabytes(shared: ExtSession) -> None:
     data = random.Random(1).randbytes(5 * 2**20)
     shared["data"] = data
     assert shared.eval("len(data)") == len(data)
     assert shared["data"] == data
+    assert shared.eval("bytearray(data)") == data
     assert shared.eval("[data, data[:10], bytearray(data)]") == [data, data[:10], bytearray(data)]
 
 
