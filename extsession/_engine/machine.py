@@ -372,6 +372,18 @@ class SessionMachine:
         """Whether the process has ended and another one is to take its place."""
         return self.recovery is not None and self.recovery.is_tried and self.ready is not None
 
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether a process that has ended before it was a session may be replaced by another."""
+        return self.phase is Phase.STARTING and self.error is None and self._ended_by is None and not self.closed
+
+    def begin_again(self, first: bytes, now: float) -> None:
+        """Another process takes the place of one that has never said a word."""
+        self._eof = False
+        self.outgoing.clear()
+        self.outgoing.append(first)
+        self._deadline = None if self._start_timeout is None else now + self._start_timeout
+
     def revive(self, token: bytes, first: bytes, now: float) -> None:
         """Another process has been made of the checkpoint: it says Ready soon, and the queue goes on."""
         assert self.recovery is not None

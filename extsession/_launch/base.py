@@ -73,6 +73,8 @@ class Process(Protocol):
     command: list[str]
     first: bytes
     """What has to be sent down the channel before any message."""
+    again: Callable[[], Process] | None
+    """Starts another one in its place, should it never have come to be: without blocking; LaunchError."""
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to the session's process, if it has not ended."""

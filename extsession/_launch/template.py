@@ -27,6 +27,8 @@ from .stock import Stock
 
 #: seconds without a start after which a template ends
 IDLE = 300.0
+#: seconds after that in which it must have ended, or somebody has stopped it
+_OVERDUE = 10.0
 #: variables that keep numerical libraries from starting threads when they are loaded, in the template only
 _ONE_THREAD = dict.fromkeys(
     (
@@ -42,6 +44,8 @@ _ONE_THREAD = dict.fromkeys(
 )
 #: seconds after which somebody who waits for a template is asked whether it is still wanted
 LOOK = 0.1
+#: seconds in which a template must have made a session, or it is not asked again
+_STUCK = 1.0
 #: in an order: the clone gets ready, and waits until it is needed
 _SPARE = 1 << 63
 #: bytes that are kept of what a template prints while it loads modules
@@ -84,7 +88,9 @@ class Template:
         self.stock = Stock()
         self._process = process
         self._base = base
-        self._lock = threading.Lock()
+        self._is_stuck = False
+        self._tended = self.started
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._watched: tuple[str, ...] = ()
         self._stamps: Any = None
         self._limit = 0  # of its open files at the time
@@ -111,7 +117,7 @@ class Template:
         if process is None:
             process = self._make(0)
             try:
-                socket.send_fds(process.channel, [message], [folder])
+                process.first = message[socket.send_fds(process.channel, [message], [folder]) :]
             except BaseException:
                 process.discard()
                 raise
@@ -128,12 +134,15 @@ class Template:
     def _make(self, flags: int) -> local.LocalProcess:
         """Order a clone, which waits for its settings."""
         process, mark, theirs = self._process.prepare_clone()
+        ordered = time.monotonic()
+        process.when_unanswered = lambda: self._was_silent(ordered)
         try:
             with self._lock:
                 if self.is_over:
                     raise TemplateGone
                 try:
                     order = (mark | flags).to_bytes(8, "little")
+                    # without room: it is busy, or stopped, and this session is better spawned
                     socket.send_fds(self._process.channel, [order], theirs.numbers())
                 except (BrokenPipeError, ConnectionResetError):
                     raise TemplateGone from None
@@ -150,9 +159,14 @@ class Template:
         self.stock.shrink(most)
         self._fill_stock()
 
+    def _was_silent(self, since: float) -> None:
+        """A session was given up before it was made."""
+        if time.monotonic() - since > _STUCK:
+            self._is_stuck = True
+
     def is_current(self) -> bool:
         """Whether what it has loaded is what would be loaded now."""
-        return not self.is_over and self._stamps == ambient.stamps(self._watched)
+        return not self.is_over and not self._is_stuck and self._stamps == ambient.stamps(self._watched)
 
     def end(self) -> None:
         """Let it end. Sessions that came of it go on."""
@@ -173,16 +187,21 @@ class Template:
     def abandon(self) -> None:
         """In a forked process: it belongs to the one that was forked."""
         self.is_over = True
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.stock.abandon()
         self._process.disown()
         self._process.channel.close()
         self._process.let_go()
 
-    def tend(self, now: float) -> None:
-        """Let spare sessions go that nobody has needed for long; collect it if it has ended."""
+    def due(self) -> float:
+        """When it may have ended for want of use, and is to be tended."""
+        return max(self.used + IDLE, self._tended) + 1.0
+
+    def tend(self) -> None:
+        """Let spare sessions go that nobody has needed for long; collect it if it has ended, or should have."""
+        self._tended = now = time.monotonic()
         self.stock.tend(now)
-        if not self.is_over and now - self.used > IDLE and self._process.read_leash() is not None:
+        if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 
     # its start
@@ -208,7 +227,6 @@ class Template:
             raise
         os.close(process.stdout)
         os.close(process.stderr)
-        process.channel.setblocking(True)
         return template
 
     def is_ready(self, fields: dict[str, Any]) -> None:
@@ -277,7 +295,8 @@ class _Starting:
             if failed is not None:
                 raise self._error(f"the preload of {failed!r} failed: {why}")
             if self._printed and self._spec.preload:
-                raise self._error("preloading printed something, which no session could be given")
+                names = ", ".join(map(repr, self._spec.preload))
+                raise self._error(f"the preload of {names} printed something, which no session could be given")
             if self._printed:
                 raise CannotServe("it prints when it starts, and each session is to show that", for_good=True)
             self._template.is_ready(fields)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-import time
 from typing import Any
 
 from . import ambient, environment
 from .base import Process, Spec
-from .local import LocalLauncher
+from .local import LocalLauncher, LocalProcess
 from .places import key_of
-from .template import IDLE, LOOK, CannotServe, Template, TemplateGone, is_possible
+from .template import LOOK, CannotServe, Template, TemplateGone, is_possible
 
 #: most templates that are kept; those used longest ago end
 _MOST = 32
@@ -26,7 +26,7 @@ class Templates:
         self._starting: dict[Any, threading.Lock] = {}
         self._impossible: set[Any] = set()  # what cannot have templates
 
-    def launch(self, spec: Spec) -> Process:
+    def launch(self, spec: Spec) -> LocalProcess:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
@@ -68,15 +68,14 @@ class Templates:
 
     def tend(self) -> None:
         """Collect those that have ended for want of use."""
-        now = time.monotonic()
         for template in list(self._known.values()):
-            template.tend(now)
+            template.tend()
             if template.is_over:
                 self.drop(template)
 
     def next_look(self) -> float | None:
         known = list(self._known.values())
-        due = [each.used + IDLE + 1.0 for each in known]
+        due = [each.due() for each in known]
         due += [when for each in known if (when := each.stock.next_look()) is not None]
         return min(due, default=None)
 
@@ -154,7 +153,9 @@ class WarmLauncher:
         """A session; LaunchError. May take as long as its template needs to load the preloads."""
         if is_possible():
             try:
-                return _templates.launch(spec)
+                process = _templates.launch(spec)
+                process.again = functools.partial(self._cold.launch, spec)  # it ends before it has made the session
+                return process
             except (CannotServe, OSError, ValueError):  # the spawn says better what is wrong, if anything is
                 pass
         return self._cold.launch(spec)
