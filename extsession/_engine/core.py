@@ -20,7 +20,7 @@ from .._launch.templates import WarmLauncher
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from ..errors import NotReady, RemoteProtocolError, ValueRefused
+from ..errors import LaunchError, NotReady, RemoteProtocolError, ValueRefused
 from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
 from .branch import Branch, verdict
 from .branch import refused as refused_branch
@@ -252,10 +252,13 @@ class Core:
         return call
 
     def branched(self, call: Call, force: bool) -> Process:
-        """The clone's process. ForkRefused; what else has gone wrong."""
+        """The clone's process. ForkRefused; LaunchError where the system refuses; what else has gone wrong."""
         branch = call.branch
         assert branch is not None
         try:
+            if call.done is not None and call.done.outcome == messages.FAILED:
+                python = self.interpreter.path
+                raise LaunchError(f"the session could not be branched: {call.error}", python=python) from call.error
             census, made = verdict(self.value_of(call))
             if not made:
                 raise refused_branch(census, force)
