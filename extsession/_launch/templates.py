@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from . import ambient, environment
@@ -25,6 +26,7 @@ class Templates:
         self._known: dict[Any, Template] = {}
         self._starting: dict[Any, threading.Lock] = {}
         self._impossible: set[Any] = set()  # what cannot have templates
+        self.when_due: Callable[[], object] | None = None  # called when `next_look` has changed
 
     def launch(self, spec: Spec) -> LocalProcess:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
@@ -86,6 +88,7 @@ class Templates:
             template.abandon()
         self._lock = threading.RLock()
         self._starting = {}
+        self.when_due = None
 
     def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
         key = self._key(spec, now, env)
@@ -115,6 +118,9 @@ class Templates:
                     outdated = sorted(self._known.values(), key=lambda each: each.used)[:-_MOST]
                 for each in outdated:
                     self.drop(each)
+                self.tend()
+                if self.when_due is not None:
+                    self.when_due()
         finally:
             starting.release()
         return found
@@ -187,6 +193,11 @@ def drop(template: Template) -> None:
 def next_look() -> float | None:
     """When a template may have ended for want of use, by the monotonic clock; None if there is none."""
     return _templates.next_look()
+
+
+def call_when_due(callback: Callable[[], object]) -> None:
+    """Have it called, in any thread, when `next_look` has changed."""
+    _templates.when_due = callback
 
 
 def tend() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from .._engine import owned
+from .._engine.branch import stillborn
 from .._engine.call import Call
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
@@ -21,7 +22,7 @@ from .._engine.stdin import InputCallback
 from .._launch.base import Launcher, Process
 from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
-from ..errors import ExtSessionError, SessionClosed
+from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
 from .driver import Driver
 from .hub import Hub
@@ -363,7 +364,10 @@ class ExtSession:
         process, number = self._clone(False, force)
         token = new_token()
         process.first = settings(token)
-        return ExtSession._of(self._core.core_of(process, token, number))
+        try:
+            return ExtSession._of(self._core.core_of(process, token, number))
+        except LaunchError as error:
+            raise stillborn(error) from error
 
     def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
         call = self._submit(lambda core: core.branch(hold, force))
