@@ -20,8 +20,9 @@ from .._launch.templates import WarmLauncher
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from ..errors import NotReady, RemoteProtocolError, ValueRefused
+from ..errors import ExtSessionError, NotReady, RemoteProtocolError, ValueRefused
 from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
+from . import travel
 from .branch import Branch, verdict
 from .branch import refused as refused_branch
 from .call import Call
@@ -31,6 +32,7 @@ from .output import Output
 from .recovery import Recovery
 from .shelf import Shelf
 from .stdin import CallStdin, InputCallback
+from .travel import refused
 
 _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
 
@@ -137,6 +139,7 @@ class Core:
             launcher = WarmLauncher() if options.warm else LocalLauncher()
         self.launcher: Launcher = launcher
         self.owner = os.getpid()
+        self.is_unwanted: Callable[[], bool] = bool  # asked while a launch takes long
         self._want = _WANTS[options.display]
         self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
         self.machine: SessionMachine
@@ -172,7 +175,7 @@ class Core:
     def spec(self, token: bytes) -> Spec:
         options = self.options
         cwd = None if options.cwd is None else os.fspath(options.cwd)
-        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout)
+        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout, self.is_unwanted)
 
     @property
     def encoding(self) -> str:
@@ -211,15 +214,19 @@ class Core:
     def call(self, function: Any, args: Any, kwargs: Any) -> Call:
         if not callable(function):
             raise TypeError(f"call takes a function, not {type(function).__name__}")
-        data, buffers = self._pack((function, args, kwargs))
-        label = getattr(function, "__qualname__", repr(type(function).__name__))
-        return self._submit(messages.CALL, "", f"{label}(...)", 0, None, data=data, buffers=buffers)
+        data, buffers = travel.pack_call(function, args, kwargs)
+        return self._submit(messages.CALL, "", travel.label_of(function), 0, None, data=data, buffers=buffers)
+
+    def request(self, request: travel.Request, timeout: float | None) -> Call:
+        """A function call that was packed before."""
+        data, buffers = request.data, request.buffers
+        return self._submit(messages.CALL, "", request.label, 0, timeout, data=data, buffers=buffers)
 
     def get(self, name: str) -> Call:
         return self._submit(messages.GET, _name(name), name, 0, None)
 
     def set(self, name: str, value: Any) -> Call:
-        data, buffers = self._pack(value)
+        data, buffers = travel.pack(value)
         return self._submit(messages.SET, _name(name), name, 0, None, data=data, buffers=buffers)
 
     def delete(self, name: str) -> Call:
@@ -333,13 +340,6 @@ class Core:
             self.link.flush()
         return call
 
-    def _pack(self, value: Any) -> tuple[bytes, Any]:
-        try:
-            kind, head, buffers = pickles.pack(value, dumps=_cloudpickle)
-        except CannotTravel as fault:
-            raise refused(fault) from None
-        return bytes((kind,)) + head, buffers
-
     # what is known without waiting
 
     def value_of(self, call: Call) -> Any:
@@ -349,7 +349,7 @@ class Core:
         done = call.done
         if done is not None and done.outcome == messages.REFUSED:
             extra = done.extra or {}
-            raise refused(CannotTravel(str(extra.get("type_name")), str(extra.get("why"))))
+            raise self._refused(call, str(extra.get("type_name")), str(extra.get("why")))
         if call.error is not None:
             raise call.error
         if call.value is None:
@@ -363,6 +363,13 @@ class Core:
             raise refused(fault) from None
         except ProtocolFault as fault:
             raise RemoteProtocolError(f"the session sent a value that is none: {fault}") from None
+
+    def _refused(self, call: Call, type_name: str, why: str) -> ValueRefused:
+        if type_name.partition(".")[0] != "cloudpickle":
+            return refused(CannotTravel(type_name, why))
+        path = self.interpreter.path
+        text = f"{call.label} travels by cloudpickle, which has to be installed for {path}, too: {why}"
+        return ValueRefused(text, type_name=type_name)
 
     @property
     def is_starting(self) -> bool:
@@ -381,6 +388,11 @@ class Core:
             unprotected=None if recovery is None or recovery.checkpoint is not None else recovery.why_none,
         )
 
+    def retire(self, error: ExtSessionError) -> None:
+        """It is about to be ended: whoever still wants something of it gets `error` from now on."""
+        if self.machine.error is None:
+            self.machine.error = error
+
     def needs_attention(self) -> bool:
         """Whether anything may happen in the session that somebody should take in."""
         machine = self.machine
@@ -392,18 +404,7 @@ def _sources() -> dict[str, str]:
     return payload.sources()
 
 
-def refused(fault: CannotTravel) -> ValueRefused:
-    return ValueRefused(str(fault), type_name=fault.type_name)
-
-
 def _name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"names of a session are str, not {type(name).__name__}")
     return name
-
-
-def _cloudpickle(value: Any, protocol: int = 5, buffer_callback: Any = None) -> bytes:
-    import cloudpickle  # type: ignore[import-untyped]  # heavy; only functions and classes without a name that can be imported need it
-
-    data: bytes = cloudpickle.dumps(value, protocol=protocol, buffer_callback=buffer_callback)
-    return data

@@ -28,7 +28,7 @@ from .._launch.base import ExitReport, Process
 from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
-from ..errors import SessionClosed
+from ..errors import LaunchError, SessionClosed
 from . import room
 from .branch import Parcel
 from .machine import Order, SessionMachine
@@ -555,6 +555,8 @@ class Link:
             # the warden did not live to tell: end what it can no longer end
             self.process.kill_tree(self.machine.ready["pid"] if self.machine.ready else None)
             if self.machine.ready is None:
+                if not report.why and self._begin_again(now):
+                    return
                 report = self.process.early_end()
         machine = self.machine
         machine.on_exit(report, final=False)
@@ -562,6 +564,23 @@ class Link:
             self._revive(now)
         else:
             self.close()
+
+    def _begin_again(self, now: float) -> bool:
+        """Whoever was to make the process has ended before: start it in another way, if there is one."""
+        again, self.process.again = self.process.again, None
+        if again is None or not self.machine.may_begin_again:
+            return False
+        try:
+            process = again()
+        except LaunchError as error:
+            self.machine.error = error
+            return False
+        self._detach()
+        self._drop_outgoing()
+        self.machine.begin_again(process.first, now)
+        self._attach(process)
+        self.flush()
+        return True
 
     def _revive(self, now: float) -> None:
         """Go on with a process made of the checkpoint."""

@@ -345,7 +345,7 @@ class SessionMachine:
         was = self.phase
         current, self.current = self.current, None
         self._deadline = None
-        name = reasons.signal_name(report.signal)
+        name = report.signal_name
         if not final and self._can_recover(was, current):
             assert self.recovery is not None
             self.recovery.is_tried = True
@@ -371,6 +371,18 @@ class SessionMachine:
     def is_to_revive(self) -> bool:
         """Whether the process has ended and another one is to take its place."""
         return self.recovery is not None and self.recovery.is_tried and self.ready is not None
+
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether a process that has ended before it was a session may be replaced by another."""
+        return self.phase is Phase.STARTING and self.error is None and self._ended_by is None and not self.closed
+
+    def begin_again(self, first: bytes, now: float) -> None:
+        """Another process takes the place of one that has never said a word."""
+        self._eof = False
+        self.outgoing.clear()
+        self.outgoing.append(first)
+        self._deadline = None if self._start_timeout is None else now + self._start_timeout
 
     def revive(self, token: bytes, first: bytes, now: float) -> None:
         """Another process has been made of the checkpoint: it says Ready soon, and the queue goes on."""
@@ -434,6 +446,11 @@ class SessionMachine:
     def is_ending(self) -> bool:
         """Whether the process was told to end and has not ended yet."""
         return self._ended_by is not None and self.phase is not Phase.DEAD
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether it was told to end, by its user."""
+        return self._ended_by is not None or self._exit_code is not None
 
     # input
 
@@ -665,7 +682,7 @@ class SessionMachine:
     def _why(self, was: Phase, report: ExitReport, current: Call | None) -> ExtSessionError:
         """The error for all that can no longer be done."""
         if was is Phase.STARTING and self._ended_by is None:
-            what = f"ended ({reasons.ending(report)})"
+            what = f"ended ({report})"
             return reasons.not_started(self._python, self._command, what, self._printed())
         if self._exit_code is not None and current is None:
             return SessionClosed("the session was ended by exit()")

@@ -2,33 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-
 from .._launch.base import ExitReport
 from ..errors import CallTimeout, LaunchError, SessionDied
 from .call import Call
-
-
-def signal_name(number: int | None) -> str | None:
-    """SIGSEGV for 11."""
-    if number is None:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def ending(report: ExitReport) -> str:
-    """How a process ended, in a few words."""
-    name = signal_name(report.signal)
-    if report.why:
-        return report.why
-    if name is not None:
-        return f"killed by {name}"
-    if report.exit_code is not None:
-        return f"exit status {report.exit_code}"
-    return "its end was not seen"
 
 
 def not_started(python: str, command: list[str], what: str, printed: str) -> LaunchError:
@@ -60,7 +36,7 @@ def died(
 
     recovered: the session goes on from its checkpoint; unprotected: why it has none, where it should.
     """
-    text = f"the session {'was ended by its user' if by_user else 'has ended'} ({ending(report)})"
+    text = f"the session {'was ended by its user' if by_user else 'has ended'} ({report})"
     stderr = None
     if running is not None:
         stderr = running.output.joined("stderr")[-4096:].decode("utf-8", "replace")
@@ -75,7 +51,7 @@ def died(
     return SessionDied(
         text,
         exit_code=report.exit_code,
-        signal=signal_name(report.signal),
+        signal=report.signal_name,
         running=None if running is None else running.label,
         stderr=stderr,
     )

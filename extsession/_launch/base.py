@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,7 @@ class Spec:
 
     token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
     preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
-    to be started, may take.
+    to be started, may take; is_unwanted: asked now and then while it is waited for.
     """
 
     interpreter: Interpreter
@@ -26,6 +27,7 @@ class Spec:
     env: Mapping[str, str] | None = None
     preload: tuple[str, ...] = ()
     timeout: float | None = None
+    is_unwanted: Callable[[], bool] = bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,23 @@ class ExitReport:
     left: int = 0
     why: str = ""
 
+    @property
+    def signal_name(self) -> str | None:
+        """SIGSEGV for 11."""
+        if self.signal is None:
+            return None
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"signal {self.signal}"
+
+    def __str__(self) -> str:
+        if self.why:
+            return self.why
+        if self.signal is not None:
+            return f"killed by {self.signal_name}"
+        return "its end was not seen" if self.exit_code is None else f"exit status {self.exit_code}"
+
 
 class Process(Protocol):
     """A started worker: its descriptors, and what can be done to it. All are non-blocking."""
@@ -54,6 +73,8 @@ class Process(Protocol):
     command: list[str]
     first: bytes
     """What has to be sent down the channel before any message."""
+    again: Callable[[], Process] | None
+    """Starts another one in its place, should it never have come to be: without blocking; LaunchError."""
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to the session's process, if it has not ended."""

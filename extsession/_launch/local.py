@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LaunchError
@@ -27,7 +27,7 @@ class Warden:
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.popen = popen
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._members = 0
 
     def join(self) -> None:
@@ -40,6 +40,7 @@ class Warden:
             self._members -= 1
             if self._members:
                 return
+        self.wake()
         try:
             self.popen.wait(_LAST_STEPS)
         except subprocess.TimeoutExpired:  # stopped or killed by halves from outside
@@ -48,7 +49,8 @@ class Warden:
 
     def wake(self) -> None:
         """It has work to do now, also if the code has stopped it."""
-        self.popen.send_signal(signal.SIGCONT)
+        with contextlib.suppress(OSError):
+            self.popen.send_signal(signal.SIGCONT)
 
     @property
     def is_known_dead(self) -> bool:
@@ -63,6 +65,9 @@ class LocalProcess:
 
     is_clone: made by a process that the warden had already; else the one that the warden was started with.
     """
+
+    again: Callable[[], Process] | None = None
+    when_unanswered: Callable[[], object] | None = None  # it is given up before whoever is to make it has done so
 
     def __init__(self, warden: Warden, mine: ends.Ends, first: bytes, is_clone: bool = False) -> None:
         self.warden = warden
@@ -130,6 +135,8 @@ class LocalProcess:
         elif self._is_clone:
             with contextlib.suppress(OSError):  # whoever is to make it, or has made it, sees that nobody wants it
                 self._leash.shutdown(socket.SHUT_RDWR)
+            if self.when_unanswered is not None:
+                self.when_unanswered()
         elif not self.warden.is_known_dead:
             # it has not come to running the user's code, but it need not be Python: whatever it started as well
             with contextlib.suppress(ProcessLookupError):
@@ -227,8 +234,13 @@ class LocalLauncher:
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
         config = {"token": spec.token, "preload": spec.preload}
-        # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
-        return spawn(spec.interpreter, spec.cwd, environment.of_child(spec.env), config, marks.new_mark())
+        try:
+            # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
+            env = environment.of_child(spec.env)
+        except ValueError as error:
+            python = spec.interpreter.path
+            raise LaunchError(f"cannot start {python}: {error}", python=python) from error
+        return spawn(spec.interpreter, spec.cwd, env, config, marks.new_mark())
 
     def may_block(self, spec: Spec) -> bool:
         return False

@@ -23,7 +23,7 @@ class Stock:
 
     def __init__(self) -> None:
         self.most = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._spare: deque[LocalProcess] = deque()
         self._wanted = 1
         self._used = time.monotonic()
@@ -43,7 +43,7 @@ class Stock:
                     return None
                 process = self._spare.popleft()
             try:
-                socket.send_fds(process.channel, [settings], [folder])
+                process.first = settings[socket.send_fds(process.channel, [settings], [folder]) :]
             except OSError:  # it was ended from outside
                 process.discard()
             else:
@@ -79,7 +79,7 @@ class Stock:
 
     def abandon(self) -> None:
         """In a forked process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         spare, self._spare = self._spare, deque()
         for process in spare:
             process.disown()

@@ -27,6 +27,8 @@ from .stock import Stock
 
 #: seconds without a start after which a template ends
 IDLE = 300.0
+#: seconds after that in which it must have ended, or somebody has stopped it
+_OVERDUE = 10.0
 #: variables that keep numerical libraries from starting threads when they are loaded, in the template only
 _ONE_THREAD = dict.fromkeys(
     (
@@ -40,6 +42,10 @@ _ONE_THREAD = dict.fromkeys(
     ),
     b"1",
 )
+#: seconds after which somebody who waits for a template is asked whether it is still wanted
+LOOK = 0.1
+#: seconds in which a template must have made a session, or it is not asked again
+_STUCK = 1.0
 #: in an order: the clone gets ready, and waits until it is needed
 _SPARE = 1 << 63
 #: bytes that are kept of what a template prints while it loads modules
@@ -82,7 +88,9 @@ class Template:
         self.stock = Stock()
         self._process = process
         self._base = base
-        self._lock = threading.Lock()
+        self._is_stuck = False
+        self._tended = self.started
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._watched: tuple[str, ...] = ()
         self._stamps: Any = None
         self._limit = 0  # of its open files at the time
@@ -109,7 +117,7 @@ class Template:
         if process is None:
             process = self._make(0)
             try:
-                socket.send_fds(process.channel, [message], [folder])
+                process.first = message[socket.send_fds(process.channel, [message], [folder]) :]
             except BaseException:
                 process.discard()
                 raise
@@ -126,12 +134,15 @@ class Template:
     def _make(self, flags: int) -> local.LocalProcess:
         """Order a clone, which waits for its settings."""
         process, mark, theirs = self._process.prepare_clone()
+        ordered = time.monotonic()
+        process.when_unanswered = lambda: self._was_silent(ordered)
         try:
             with self._lock:
                 if self.is_over:
                     raise TemplateGone
                 try:
                     order = (mark | flags).to_bytes(8, "little")
+                    # without room: it is busy, or stopped, and this session is better spawned
                     socket.send_fds(self._process.channel, [order], theirs.numbers())
                 except (BrokenPipeError, ConnectionResetError):
                     raise TemplateGone from None
@@ -148,9 +159,14 @@ class Template:
         self.stock.shrink(most)
         self._fill_stock()
 
+    def _was_silent(self, since: float) -> None:
+        """A session was given up before it was made."""
+        if time.monotonic() - since > _STUCK:
+            self._is_stuck = True
+
     def is_current(self) -> bool:
         """Whether what it has loaded is what would be loaded now."""
-        return not self.is_over and self._stamps == ambient.stamps(self._watched)
+        return not self.is_over and not self._is_stuck and self._stamps == ambient.stamps(self._watched)
 
     def end(self) -> None:
         """Let it end. Sessions that came of it go on."""
@@ -171,16 +187,21 @@ class Template:
     def abandon(self) -> None:
         """In a forked process: it belongs to the one that was forked."""
         self.is_over = True
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.stock.abandon()
         self._process.disown()
         self._process.channel.close()
         self._process.let_go()
 
-    def tend(self, now: float) -> None:
-        """Let spare sessions go that nobody has needed for long; collect it if it has ended."""
+    def due(self) -> float:
+        """When it may have ended for want of use, and is to be tended."""
+        return max(self.used + IDLE, self._tended) + 1.0
+
+    def tend(self) -> None:
+        """Let spare sessions go that nobody has needed for long; collect it if it has ended, or should have."""
+        self._tended = now = time.monotonic()
         self.stock.tend(now)
-        if not self.is_over and now - self.used > IDLE and self._process.read_leash() is not None:
+        if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 
     # its start
@@ -206,7 +227,6 @@ class Template:
             raise
         os.close(process.stdout)
         os.close(process.stderr)
-        process.channel.setblocking(True)
         return template
 
     def is_ready(self, fields: dict[str, Any]) -> None:
@@ -242,10 +262,12 @@ class _Starting:
         channel = process.channel.fileno()
         poll.register(channel, select.POLLIN | select.POLLOUT)
         while self._fields is None:
-            left = None if self._deadline is None else self._deadline - time.monotonic()
-            if left is not None and left <= 0:
+            left = LOOK if self._deadline is None else self._deadline - time.monotonic()
+            if left <= 0:
                 raise self._failed("did not end in time" if self._loading else "was not there in time")
-            ready = dict(poll.poll(None if left is None else left * 1000 + 1))
+            if self._spec.is_unwanted():
+                raise self._failed("is not waited for any more")
+            ready = dict(poll.poll(min(left, LOOK) * 1000 + 1))
             for fd in pipes & ready.keys():
                 if not self._take_text(fd):
                     poll.unregister(fd)
@@ -261,8 +283,7 @@ class _Starting:
                     self._take_all_text(pipes)
                     if report.exit_code is None and report.signal is None:
                         report = process.early_end()
-                    how = f"exit status {report.exit_code}" if report.signal is None else f"signal {report.signal}"
-                    raise self._failed(f"ended ({how})")
+                    raise self._failed(f"ended ({report})")
         self._take_all_text(pipes)
         self._judge(self._fields)
 
@@ -273,8 +294,11 @@ class _Starting:
                 raise CannotServe(why, for_good=True)
             if failed is not None:
                 raise self._error(f"the preload of {failed!r} failed: {why}")
-            if self._printed.strip() and self._spec.preload:
-                raise self._error("preloading printed something, which no session could be given")
+            if self._printed and self._spec.preload:
+                names = ", ".join(map(repr, self._spec.preload))
+                raise self._error(f"the preload of {names} printed something, which no session could be given")
+            if self._printed:
+                raise CannotServe("it prints when it starts, and each session is to show that", for_good=True)
             self._template.is_ready(fields)
         except (KeyError, TypeError, AttributeError):
             raise self._error("it is a template of another protocol") from None

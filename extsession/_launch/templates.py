@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-import time
 from typing import Any
 
 from . import ambient, environment
 from .base import Process, Spec
-from .local import LocalLauncher
+from .local import LocalLauncher, LocalProcess
 from .places import key_of
-from .template import IDLE, CannotServe, Template, TemplateGone, is_possible
+from .template import LOOK, CannotServe, Template, TemplateGone, is_possible
 
 #: most templates that are kept; those used longest ago end
 _MOST = 32
@@ -24,9 +24,9 @@ class Templates:
         self._lock = threading.RLock()
         self._known: dict[Any, Template] = {}
         self._starting: dict[Any, threading.Lock] = {}
-        self._impossible: set[Any] = set()  # interpreters that cannot have templates
+        self._impossible: set[Any] = set()  # what cannot have templates
 
-    def launch(self, spec: Spec) -> Process:
+    def launch(self, spec: Spec) -> LocalProcess:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
@@ -48,7 +48,7 @@ class Templates:
             key = self._key(spec, ambient.capture(), environment.of_child(spec.env))
         except (OSError, ValueError, TypeError):
             return True  # whatever is wrong is told at once
-        return key in self._known or key[0] in self._impossible
+        return key in self._known or key in self._impossible
 
     def warm_up(self, spec: Spec) -> Template:
         """The template for `spec`, started if it is not there."""
@@ -68,15 +68,14 @@ class Templates:
 
     def tend(self) -> None:
         """Collect those that have ended for want of use."""
-        now = time.monotonic()
         for template in list(self._known.values()):
-            template.tend(now)
+            template.tend()
             if template.is_over:
                 self.drop(template)
 
     def next_look(self) -> float | None:
         known = list(self._known.values())
-        due = [each.used + IDLE + 1.0 for each in known]
+        due = [each.due() for each in known]
         due += [when for each in known if (when := each.stock.next_look()) is not None]
         return min(due, default=None)
 
@@ -90,7 +89,7 @@ class Templates:
 
     def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
         key = self._key(spec, now, env)
-        if key[0] in self._impossible:
+        if key in self._impossible:
             raise CannotServe
         place = os.fstat(folder)
         here = (*key, place.st_dev, place.st_ino)
@@ -99,20 +98,25 @@ class Templates:
             return found
         with self._lock:
             starting = self._starting.setdefault(key, threading.Lock())
-        with starting:
+        while not starting.acquire(timeout=LOOK):
+            if spec.is_unwanted():
+                raise CannotServe("it is not waited for any more")
+        try:
             found = self._usable(key, here)
             if found is None:
                 try:
                     found = Template.start(spec, now, env)
                 except CannotServe as fault:
                     if fault.for_good:
-                        self._impossible.add(key[0])
+                        self._impossible.add(key)
                     raise
                 with self._lock:
                     self._known[here if found.local else key] = found
                     outdated = sorted(self._known.values(), key=lambda each: each.used)[:-_MOST]
                 for each in outdated:
                     self.drop(each)
+        finally:
+            starting.release()
         return found
 
     def _key(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Any:
@@ -149,8 +153,10 @@ class WarmLauncher:
         """A session; LaunchError. May take as long as its template needs to load the preloads."""
         if is_possible():
             try:
-                return _templates.launch(spec)
-            except (CannotServe, OSError):  # the spawn says better what is wrong, if anything is
+                process = _templates.launch(spec)
+                process.again = functools.partial(self._cold.launch, spec)  # it ends before it has made the session
+                return process
+            except (CannotServe, OSError, ValueError):  # the spawn says better what is wrong, if anything is
                 pass
         return self._cold.launch(spec)
 

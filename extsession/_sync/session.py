@@ -54,6 +54,8 @@ class ExtSession:
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
 
+    _is_unwanted: Callable[[], bool] = bool
+
     def __init__(
         self,
         python: str | os.PathLike[str] | None = None,
@@ -90,14 +92,19 @@ class ExtSession:
             checkpoint_memory,
         )
         self._core = Core(options, launcher)
+        self._core.is_unwanted = self._is_unwanted
         self._core.launch()
         self._begin()
         self._wait_for_start()
 
     @classmethod
-    def _starting(cls, **options: Any) -> ExtSession:
-        """A session that is not waited for; what is wrong with it is found by its calls."""
+    def _starting(cls, is_unwanted: Callable[[], bool] = bool, **options: Any) -> ExtSession:
+        """A session that is not waited for; what is wrong with it is found by its calls.
+
+        is_unwanted: asked now and then while its template is started, which is given up then.
+        """
         session = cls.__new__(cls)
+        session._is_unwanted = is_unwanted
         session._wait_for_start = lambda: None  # type: ignore[method-assign]
         session.__init__(**options)  # type: ignore[misc]
         return session
@@ -110,6 +117,11 @@ class ExtSession:
         session._begin()
         session._wait_for_start()
         return session
+
+    def _finish_start(self) -> None:
+        """Wait for a session made by `_starting`, as the constructor does."""
+        vars(self).pop("_wait_for_start", None)
+        self._wait_for_start()
 
     def _begin(self) -> None:
         core = self._core

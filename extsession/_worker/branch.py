@@ -36,7 +36,10 @@ def branch(server: Server, run: messages.Run) -> dict[str, Any]:
     answer = {"census": found.to_wire(), "pid": 0}
     if found.verdict == "refused" or (found.verdict == "risky" and not fields["force"]):
         return answer
-    answer["pid"] = _clone(server, fields["hold"])
+    try:
+        answer["pid"] = _clone(server, fields["hold"])
+    except CannotClone as fault:
+        answer["census"] = _impossible(fault).to_wire()
     return answer
 
 
@@ -44,8 +47,12 @@ def _census(server: Server) -> Census:
     try:
         server.family.get_ready()
     except CannotClone as fault:
-        return Census([Finding("platform", "refused", str(fault), ())])
+        return _impossible(fault)
     return census.take(server.evaluator.loop, server.own_descriptors())
+
+
+def _impossible(fault: CannotClone) -> Census:
+    return Census([Finding("platform", "refused", str(fault), ())])
 
 
 def _clone(server: Server, hold: bool) -> int:
@@ -60,14 +67,28 @@ def _clone(server: Server, hold: bool) -> int:
             mark = int.from_bytes(body, "little")
             break
     if len(ends) != ENDS:
+        _close(ends)
         raise OSError("the controller could not make the descriptors for a branch")
-    random = sys.modules.get("random")
-    state: Any = None if random is None else random.getstate()  # which Python reseeds in every fork
-    pid = server.family.clone(ends, mark)
+    state = _random_state()
+    try:
+        pid = server.family.clone(ends, mark)
+    except BaseException:
+        _close(ends[: ENDS - 1])
+        raise
     if pid:
-        for fd in ends[: ENDS - 1]:
-            os.close(fd)
+        _close(ends[: ENDS - 1])
         return pid
+    try:
+        _begin(server, ends, mark, hold)
+        if state is not None:
+            sys.modules["random"].setstate(state)
+    except BaseException as error:  # nothing may go on in here as if this were the original
+        _fail(server, error)
+    raise Clone
+
+
+def _begin(server: Server, ends: list[int], mark: int, hold: bool) -> None:
+    """In the clone: become a session of its own, at once or (hold) when it is wanted."""
     settle(server, ends, mark)
     disown_processes()
     if hold:
@@ -77,6 +98,23 @@ def _clone(server: Server, hold: bool) -> int:
     else:
         disown_temporaries()
         become(server)
-    if random is not None:
-        random.setstate(state)
-    raise Clone
+
+
+def _fail(server: Server, error: BaseException) -> None:
+    try:
+        server.evaluator.report_text("the branch cannot begin: %s: %s\n" % (type(error).__name__, error))
+    finally:
+        os._exit(70)
+
+
+def _random_state() -> Any:
+    """Of the generator behind random.random(), which Python seeds anew in every fork. None: not loaded."""
+    try:
+        return sys.modules["random"].getstate()
+    except Exception:  # another module of this name
+        return None
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

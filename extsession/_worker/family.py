@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import marshal
 import os
+from _signal import SIGKILL  # type: ignore[import-not-found]
 
 from .clone import CannotClone, Cloner
 from .descriptors import receive_descriptors, send_descriptors
@@ -65,8 +66,10 @@ class Family:
             self._router.cloning = False
             try:
                 send_descriptors(self._socket, b"%d %d" % (pid, mark), [leash])
-            except OSError:  # the warden is gone: the controller sees that by itself
-                pass
+            except OSError:  # the warden is gone, or code has shut the socket down: nobody would watch over the clone
+                os.kill(pid, SIGKILL)
+                os.close(leash)
+                raise CannotClone("its warden takes in no clones any more") from None
             _tell(leash, b"S %d\n" % pid)
         os.close(leash)
         return pid
@@ -94,7 +97,11 @@ def serve_orders(server: Server, idle: float | None = None) -> bool:
         if not data:
             return False
         order = int.from_bytes(data, "little")
-        if len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, order & ~SPARE):
+        try:
+            is_clone = len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, order & ~SPARE)
+        except CannotClone:
+            return False
+        if is_clone:
             if order & SPARE:
                 from .rehearse import rehearse
 

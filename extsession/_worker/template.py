@@ -46,6 +46,9 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     before = set(sys.modules)
     try:
         _preload(server, config["preload"])
+        threads = _other_threads()
+        if threads:
+            raise CannotClone("it starts threads by itself (%s)" % threads)
         server.family.get_ready().die_with_parent()
     except CannotClone as fault:
         fields["failed"] = ""
@@ -129,7 +132,10 @@ def _park(server: Server) -> None:
 
 def _files(modules: Any) -> tuple[str, int]:
     """Files of modules that may be edited while we live, in lines; and whether some are of the current directory."""
-    here = os.getcwd() + os.sep
+    try:
+        here = os.getcwd() + os.sep
+    except OSError:  # it is gone: nothing can have come from there
+        here = os.sep + os.sep
     settled = [sys.prefix, sys.base_prefix, *_sites()]
     found = []
     local = 0

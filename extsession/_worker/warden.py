@@ -119,6 +119,7 @@ class Warden:
         if self._socket is None:
             self._socket = _socket.socket(fileno=os.dup(self._registrar))
             self._socket.setblocking(False)
+            _allow_many_files()
         while True:
             try:
                 data, ancillary, _flags, _address = self._socket.recvmsg(64, _socket.CMSG_SPACE(16))
@@ -127,9 +128,7 @@ class Warden:
             except OSError:
                 data, ancillary = b"", []
             fds = _descriptors(ancillary)
-            if not data:
-                for fd in fds:
-                    os.close(fd)
+            if not data and not fds and self._is_shut():
                 self._poll.unregister(self._registrar)
                 self._registrar = _NOBODY
                 return
@@ -141,12 +140,18 @@ class Warden:
             self.watch(charge)
             self._look_at(charge)
 
+    def _is_shut(self) -> bool:
+        """Whether nobody can announce anything any more. An empty message looks like that, too."""
+        poll = select.poll()
+        poll.register(self._registrar, 0)
+        return bool(poll.poll(0))
+
     def _announced(self, data: bytes, fds: list[int]) -> Charge | None:
         words = data.split()
         if len(fds) != 1 or len(words) != 2 or not all(word.isdigit() for word in words):
             return None
         pid, mark = map(int, words)
-        if any(each.pid == pid for each in self.charges.values()):
+        if pid >= 2**31 or any(each.pid == pid for each in self.charges.values()):
             return None
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -331,6 +336,17 @@ def _become_subreaper() -> None:
         return
 
 
+def _allow_many_files() -> None:
+    """Each charge takes a descriptor; the controller may have raised its own limit since we were started."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # hard is above what the system allows by now
+        return
+
+
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     found: list[int] = []
     for _level, _kind, data in ancillary:
@@ -354,12 +370,13 @@ def _collect(pid: int) -> None:
 
 
 def _mark_of(pid: int) -> int:
+    """Its hard limit: the soft one may be changed by anybody for himself."""
     try:
         with open("/proc/%d/limits" % pid, "rb") as file:
             for line in file:
                 if line.startswith(b"Max file locks"):
-                    soft = line.split()[3]
-                    return int(soft) if soft.isdigit() else 0
+                    hard = line.split()[4]
+                    return int(hard) if hard.isdigit() else 0
     except OSError:
         pass
     return 0

@@ -30,10 +30,7 @@ def _find():
     return frame.f_locals["self"], frame.f_globals["__builtins__"]["__import__"].__self__.load
 server, load = _find()
 def census(**options):
-    own = {server.channel.fd, *server.router.pipes.values()}
-    if server.channel._socket is not None:
-        own.add(server.channel._socket.fileno())
-    return load("_worker.census").take(server.evaluator.loop, own, **options).to_wire()
+    return load("_worker.census").take(server.evaluator.loop, server.own_descriptors(), **options).to_wire()
 def branch(function):
     here, there = os.pipe()
     pid = os.fork()
