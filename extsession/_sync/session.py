@@ -266,21 +266,8 @@ class ExtSession:
     def events(self) -> Iterator[OutputChunk]:
         """All output from now on, of all calls, late output too, in order; ends with the session."""
         listener: deque[OutputChunk] = deque()
-        machine = self._core.machine
-        machine.listeners.append(listener)
-        return self._events(listener)
-
-    def _events(self, listener: deque[OutputChunk]) -> Iterator[OutputChunk]:
-        machine = self._core.machine
-        try:
-            while True:
-                while listener:
-                    yield listener.popleft()
-                if machine.phase is Phase.DEAD:
-                    return
-                self._driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD, attend=False)
-        finally:
-            machine.listeners[:] = [each for each in machine.listeners if each is not listener]
+        self._core.machine.listeners.append(listener)
+        return _events(self._driver, listener)
 
     # its end
 
@@ -496,6 +483,19 @@ class ExtSession:
         if ended:
             self._finalizer.detach()
         return ended
+
+
+def _events(driver: Driver, listener: deque[OutputChunk]) -> Iterator[OutputChunk]:
+    machine = driver.core.machine  # of this moment: after a rollback the session has another one
+    try:
+        while True:
+            while listener:
+                yield listener.popleft()
+            if machine.phase is Phase.DEAD:
+                return
+            driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD, attend=False)
+    finally:
+        machine.listeners[:] = [each for each in machine.listeners if each is not listener]
 
 
 def _abandon(driver: Driver, shelf: Shelf) -> None:
