@@ -16,11 +16,13 @@ from . import errors
 from ._engine.completion import Completion, Outcome, Step, Usage
 from ._engine.core import Statistics
 from ._engine.output import OutputChunk, RichOutput
+from ._engine.pool import PoolStatistics
 from ._engine.shelf import Checkpoint
 from ._engine.warm import TemplateInfo, templates, warm_up
 from ._protocol.census import Census, Finding
 from ._protocol.records import ErrorInfo
 from ._sync.oneshot import ExecResult, ExtEval, exteval, extexec
+from ._sync.pool import SessionPool
 from ._sync.results import ExtResults
 from ._sync.session import ExtSession
 from ._worker.session import Session
@@ -34,6 +36,7 @@ from .errors import (
     LaunchError,
     LimitExceeded,
     NotReady,
+    PoolTimeout,
     ProtocolError,
     RemoteError,
     SessionClosed,
@@ -43,17 +46,32 @@ from .errors import (
 from .options import PIPE, Display, Ladder
 
 if TYPE_CHECKING:
-    from ._aio import AsyncExtEval, AsyncExtResults, AsyncExtSession, async_exteval, async_extexec
+    from ._aio import (
+        AsyncExtEval,
+        AsyncExtResults,
+        AsyncExtSession,
+        AsyncSessionPool,
+        async_exteval,
+        async_extexec,
+    )
 
 __version__ = "0.1.0"
 
-_ASYNC = ("AsyncExtEval", "AsyncExtResults", "AsyncExtSession", "async_exteval", "async_extexec")
+_ASYNC = (
+    "AsyncExtEval",
+    "AsyncExtResults",
+    "AsyncExtSession",
+    "AsyncSessionPool",
+    "async_exteval",
+    "async_extexec",
+)
 
 __all__ = [
     "PIPE",
     "AsyncExtEval",
     "AsyncExtResults",
     "AsyncExtSession",
+    "AsyncSessionPool",
     "CallCancelled",
     "CallTimeout",
     "Census",
@@ -76,12 +94,15 @@ __all__ = [
     "NotReady",
     "Outcome",
     "OutputChunk",
+    "PoolStatistics",
+    "PoolTimeout",
     "ProtocolError",
     "RemoteError",
     "RichOutput",
     "Session",
     "SessionClosed",
     "SessionDied",
+    "SessionPool",
     "Statistics",
     "Step",
     "TemplateInfo",

@@ -72,6 +72,15 @@ class SessionClosed(ExtSessionError):
     """The session was closed, or belongs to another process (it does not survive a fork of its owner)."""
 
 
+class PoolTimeout(ExtSessionError, builtins.TimeoutError):
+    """No session of a pool came free in time. waited: seconds; size, used: sessions of the pool, and those in use."""
+
+    _facts = ("waited", "size", "used")
+    waited: float | None
+    size: int | None
+    used: int | None
+
+
 class LimitExceeded(ExtSessionError):
     """A limit was reached. limit: its name; allowed, reached: values in its unit; survived: the session lives on."""
 

@@ -54,6 +54,15 @@ LINES = {
         r"except\*( +(yes|no))+",
         r"type X = Y( +(yes|no))+",
     ],
+    "pool_map.py": [
+        r"items: 1000, longest: 1161 with 181 steps",
+        r"collatz\(27\): 111",
+        r"12 -> 9",
+        r"13 -> died of SIGABRT",
+        r"15 -> 17",
+        r"names in it: \['math'\]",
+        r"sessions: \d+ started, 1 replaced after a death",
+    ],
     "quickstart.py": [
         r"numbers in the session: \[1, 2, 3\]",
         r"first.stdout: 'I am the first\\n' second.stderr: 'I complain\\n'",

@@ -12,16 +12,18 @@ from extsession import (
     AsyncExtEval,
     AsyncExtResults,
     AsyncExtSession,
+    AsyncSessionPool,
     ExtEval,
     ExtResults,
     ExtSession,
+    SessionPool,
     async_exteval,
     async_extexec,
     exteval,
     extexec,
 )
 
-PAIRS = [(ExtSession, AsyncExtSession), (ExtResults, AsyncExtResults), (ExtEval, AsyncExtEval)]
+PAIRS = [(ExtSession, AsyncExtSession), (ExtResults, AsyncExtResults), (ExtEval, AsyncExtEval), (SessionPool, AsyncSessionPool)]
 
 #: sync name -> async name; None: there is none, for the reason beside it
 RENAMED: dict[str, str | None] = {
@@ -35,6 +37,9 @@ RENAMED: dict[str, str | None] = {
     "ExtResults.__iter__": "__aiter__",
     "ExtResults.future": None,  # tasks await the results; threads have ExtSession
     "ExtEval.future": None,
+    "SessionPool.close": "aclose",
+    "SessionPool.__enter__": "__aenter__",
+    "SessionPool.__exit__": "__aexit__",
 }
 #: only there in the async colour
 ADDED = {
@@ -54,6 +59,10 @@ PLAIN = {
     "AsyncExtResults.raise_for_error",
     "AsyncExtResults.read",
     "AsyncExtEval.__await__",
+    "AsyncSessionPool.acquire",
+    "AsyncSessionPool.map",
+    "AsyncSessionPool.statistics",
+    "AsyncSessionPool.submit",
 }
 SPECIAL = {"__init__", "__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__aiter__"}
 SPECIAL |= {"__enter__", "__exit__", "__aenter__", "__aexit__", "__await__"}

@@ -7,7 +7,15 @@ the only module that knows which event loop it is; the rest is written on anyio.
 from __future__ import annotations
 
 from .oneshot import AsyncExtEval, async_exteval, async_extexec
+from .pool import AsyncSessionPool
 from .results import AsyncExtResults
 from .session import AsyncExtSession
 
-__all__ = ["AsyncExtEval", "AsyncExtResults", "AsyncExtSession", "async_exteval", "async_extexec"]
+__all__ = [
+    "AsyncExtEval",
+    "AsyncExtResults",
+    "AsyncExtSession",
+    "AsyncSessionPool",
+    "async_exteval",
+    "async_extexec",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections import deque
@@ -16,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._engine import owned
+from .._engine.branch import stillborn
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
 from .._engine.link import new_token
@@ -26,7 +26,7 @@ from .._engine.stdin import InputCallback
 from .._launch.base import Launcher, Process
 from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
-from ..errors import ExtSessionError, SessionClosed
+from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
 from .driver import Driver, abandon, driver_here, shown
 from .results import AsyncExtResults
@@ -117,11 +117,12 @@ class AsyncExtSession:
         self._entered = True
         await anyio.lowlevel.checkpoint()
         looks = self._options.python is not None
-        core = await self._blocking(lambda: Core(self._options, self._launcher), lambda _: None, looks)
+        core = await self._blocking(lambda _: Core(self._options, self._launcher), lambda _: None, looks)
         await self._launch(core)
 
     async def _launch(self, core: Core) -> None:
-        def launch() -> Core:
+        def launch(is_unwanted: Callable[[], bool]) -> Core:
+            core.is_unwanted = is_unwanted
             core.launch()
             return core
 
@@ -135,29 +136,42 @@ class AsyncExtSession:
         self._finalizer = weakref.finalize(self, _abandon, self._driver, self._shelf)
         self._driver.begin()
 
-    async def _blocking(self, function: Callable[[], _T], undo: Callable[[_T], Any], long: bool) -> _T:
-        """Call what looks for an interpreter or starts it: in a thread where that can take `long`."""
-        if not long:
-            return function()
-        lock = threading.Lock()
-        made: list[_T] = []
-        given_up = False
+    async def _blocking(
+        self, function: Callable[[Callable[[], bool]], _T], undo: Callable[[_T], Any], long: bool
+    ) -> _T:
+        """Call what looks for an interpreter or starts it: in a thread where that can take `long`.
 
-        def run() -> None:
-            result = function()
-            with lock:
-                made.append(result)
-                if given_up:
-                    undo(result)
+        function: is given a function that says whether it was cancelled. undo: what is to become of its result then.
+        """
+        if not long:
+            return function(bool)
+        given_up = False
+        made: list[_T] = []
+        failed: list[BaseException] = []
+        over = anyio.Event()
+
+        async def work() -> None:
+            with anyio.CancelScope(shield=True):
+                try:
+                    made.append(await anyio.to_thread.run_sync(function, lambda: given_up))
+                except BaseException as error:
+                    failed.append(error)
+                over.set()
 
         try:
-            await anyio.to_thread.run_sync(run)
-        except BaseException:  # asyncio's own cancellation does not wait for the thread
-            with lock:
-                given_up = True
-                for result in made:
-                    undo(result)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work)
+                try:
+                    await over.wait()
+                except BaseException:
+                    given_up = True  # the thread sees it soon
+                    raise
+        except BaseException:
+            for result in made:
+                undo(result)
             raise
+        if failed:
+            raise failed[0]
         return made[0]
 
     async def _wait_for_start(self) -> None:
@@ -390,7 +404,10 @@ class AsyncExtSession:
         process, number = await self._clone(False, force)
         token = new_token()
         process.first = settings(token)
-        branch = await self._session_of(process, token, number)
+        try:
+            branch = await self._session_of(process, token, number)
+        except LaunchError as error:
+            raise stillborn(error) from error
         branch._is_branch = True
         return branch
 

@@ -20,8 +20,9 @@ from .._launch.templates import WarmLauncher
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from ..errors import LaunchError, NotReady, RemoteProtocolError, ValueRefused
+from ..errors import ExtSessionError, LaunchError, NotReady, RemoteProtocolError, ValueRefused
 from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
+from . import travel
 from .branch import Branch, verdict
 from .branch import refused as refused_branch
 from .call import Call
@@ -31,11 +32,15 @@ from .output import Output
 from .recovery import Recovery
 from .shelf import Shelf
 from .stdin import CallStdin, InputCallback
+from .travel import refused
 
 _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
 
 #: seconds that an interpreter which was not seen before may take to say what it is
 _PROBE_TIME = 10.0
+
+#: seconds in which a clone of a session must have said Ready: there is nothing that it would have to load
+_CLONE_TIME = 10.0
 
 Given = str | bytes | InputCallback | None
 
@@ -137,6 +142,7 @@ class Core:
             launcher = WarmLauncher() if options.warm else LocalLauncher()
         self.launcher: Launcher = launcher
         self.owner = os.getpid()
+        self.is_unwanted: Callable[[], bool] = bool  # asked while a launch takes long
         self._want = _WANTS[options.display]
         self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
         self.machine: SessionMachine
@@ -145,10 +151,11 @@ class Core:
     def launch(self) -> None:
         """Start a process. May block, see `may_block`; LaunchError."""
         token = new_token()
-        self.begin(self.launcher.launch(self.spec(token)), token)
+        timeout = optional_seconds(self.options.start_timeout, "start_timeout")
+        self.begin(self.launcher.launch(self.spec(token)), token, timeout)
 
-    def begin(self, process: Process, token: bytes) -> None:
-        """Go on with a process that has been started."""
+    def begin(self, process: Process, token: bytes, timeout: float | None) -> None:
+        """Go on with a process that has been started. timeout: seconds in which it must have said Ready."""
         options = self.options
         self.machine = SessionMachine(
             token=token,
@@ -156,7 +163,7 @@ class Core:
             command=process.command,
             first=process.first,
             now=time.monotonic(),
-            start_timeout=optional_seconds(options.start_timeout, "start_timeout"),
+            start_timeout=timeout,
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
         )
@@ -172,7 +179,7 @@ class Core:
     def spec(self, token: bytes) -> Spec:
         options = self.options
         cwd = None if options.cwd is None else os.fspath(options.cwd)
-        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout)
+        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout, self.is_unwanted)
 
     @property
     def encoding(self) -> str:
@@ -211,15 +218,19 @@ class Core:
     def call(self, function: Any, args: Any, kwargs: Any) -> Call:
         if not callable(function):
             raise TypeError(f"call takes a function, not {type(function).__name__}")
-        data, buffers = self._pack((function, args, kwargs))
-        label = getattr(function, "__qualname__", repr(type(function).__name__))
-        return self._submit(messages.CALL, "", f"{label}(...)", 0, None, data=data, buffers=buffers)
+        data, buffers = travel.pack_call(function, args, kwargs)
+        return self._submit(messages.CALL, "", travel.label_of(function), 0, None, data=data, buffers=buffers)
+
+    def request(self, request: travel.Request, timeout: float | None) -> Call:
+        """A function call that was packed before."""
+        data, buffers = request.data, request.buffers
+        return self._submit(messages.CALL, "", request.label, 0, timeout, data=data, buffers=buffers)
 
     def get(self, name: str) -> Call:
         return self._submit(messages.GET, _name(name), name, 0, None)
 
     def set(self, name: str, value: Any) -> Call:
-        data, buffers = self._pack(value)
+        data, buffers = travel.pack(value)
         return self._submit(messages.SET, _name(name), name, 0, None, data=data, buffers=buffers)
 
     def delete(self, name: str) -> Call:
@@ -278,7 +289,7 @@ class Core:
     def core_of(self, process: Process, token: bytes, first_call: int) -> Core:
         """The core of a clone of this session. first_call: the number of the last call that is in its past."""
         core = Core(self.options, self.launcher, self.interpreter)
-        core.begin(process, token)
+        core.begin(process, token, _CLONE_TIME)
         core.machine.continue_from(first_call)
         return core
 
@@ -336,13 +347,6 @@ class Core:
             self.link.flush()
         return call
 
-    def _pack(self, value: Any) -> tuple[bytes, Any]:
-        try:
-            kind, head, buffers = pickles.pack(value, dumps=_cloudpickle)
-        except CannotTravel as fault:
-            raise refused(fault) from None
-        return bytes((kind,)) + head, buffers
-
     # what is known without waiting
 
     def value_of(self, call: Call) -> Any:
@@ -352,7 +356,7 @@ class Core:
         done = call.done
         if done is not None and done.outcome == messages.REFUSED:
             extra = done.extra or {}
-            raise refused(CannotTravel(str(extra.get("type_name")), str(extra.get("why"))))
+            raise self._refused(call, str(extra.get("type_name")), str(extra.get("why")))
         if call.error is not None:
             raise call.error
         if call.value is None:
@@ -366,6 +370,13 @@ class Core:
             raise refused(fault) from None
         except ProtocolFault as fault:
             raise RemoteProtocolError(f"the session sent a value that is none: {fault}") from None
+
+    def _refused(self, call: Call, type_name: str, why: str) -> ValueRefused:
+        if type_name.partition(".")[0] != "cloudpickle":
+            return refused(CannotTravel(type_name, why))
+        path = self.interpreter.path
+        text = f"{call.label} travels by cloudpickle, which has to be installed for {path}, too: {why}"
+        return ValueRefused(text, type_name=type_name)
 
     @property
     def is_starting(self) -> bool:
@@ -384,6 +395,11 @@ class Core:
             unprotected=None if recovery is None or recovery.checkpoint is not None else recovery.why_none,
         )
 
+    def retire(self, error: ExtSessionError) -> None:
+        """It is about to be ended: whoever still wants something of it gets `error` from now on."""
+        if self.machine.error is None:
+            self.machine.error = error
+
     def needs_attention(self) -> bool:
         """Whether anything may happen in the session that somebody should take in."""
         machine = self.machine
@@ -395,18 +411,7 @@ def _sources() -> dict[str, str]:
     return payload.sources()
 
 
-def refused(fault: CannotTravel) -> ValueRefused:
-    return ValueRefused(str(fault), type_name=fault.type_name)
-
-
 def _name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"names of a session are str, not {type(name).__name__}")
     return name
-
-
-def _cloudpickle(value: Any, protocol: int = 5, buffer_callback: Any = None) -> bytes:
-    import cloudpickle  # type: ignore[import-untyped]  # heavy; only functions and classes without a name that can be imported need it
-
-    data: bytes = cloudpickle.dumps(value, protocol=protocol, buffer_callback=buffer_callback)
-    return data

@@ -447,6 +447,11 @@ class SessionMachine:
         """Whether the process was told to end and has not ended yet."""
         return self._ended_by is not None and self.phase is not Phase.DEAD
 
+    @property
+    def was_ended(self) -> bool:
+        """Whether it was told to end, by its user."""
+        return self._ended_by is not None or self._exit_code is not None
+
     # input
 
     def write_stdin(self, data: bytes, now: float) -> None:

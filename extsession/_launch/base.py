@@ -18,7 +18,7 @@ class Spec:
 
     token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
     preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
-    to be started, may take.
+    to be started, may take; is_unwanted: asked now and then while it is waited for.
     """
 
     interpreter: Interpreter
@@ -27,6 +27,7 @@ class Spec:
     env: Mapping[str, str] | None = None
     preload: tuple[str, ...] = ()
     timeout: float | None = None
+    is_unwanted: Callable[[], bool] = bool
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ _ONE_THREAD = dict.fromkeys(
     ),
     b"1",
 )
+#: seconds after which somebody who waits for a template is asked whether it is still wanted
+LOOK = 0.1
 #: seconds in which a template must have made a session, or it is not asked again
 _STUCK = 1.0
 #: in an order: the clone gets ready, and waits until it is needed
@@ -262,10 +264,12 @@ class _Starting:
         channel = process.channel.fileno()
         poll.register(channel, select.POLLIN | select.POLLOUT)
         while self._fields is None:
-            left = None if self._deadline is None else self._deadline - time.monotonic()
-            if left is not None and left <= 0:
+            left = LOOK if self._deadline is None else self._deadline - time.monotonic()
+            if left <= 0:
                 raise self._failed("did not end in time" if self._loading else "was not there in time")
-            ready = dict(poll.poll(None if left is None else left * 1000 + 1))
+            if self._spec.is_unwanted():
+                raise self._failed("is not waited for any more")
+            ready = dict(poll.poll(min(left, LOOK) * 1000 + 1))
             for fd in pipes & ready.keys():
                 if not self._take_text(fd):
                     poll.unregister(fd)

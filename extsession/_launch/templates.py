@@ -12,7 +12,7 @@ from . import ambient, environment
 from .base import Process, Spec
 from .local import LocalLauncher, LocalProcess
 from .places import key_of
-from .template import CannotServe, Template, TemplateGone, is_possible
+from .template import LOOK, CannotServe, Template, TemplateGone, is_possible
 
 #: most templates that are kept; those used longest ago end
 _MOST = 32
@@ -32,7 +32,7 @@ class Templates:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
-        folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _open_folder(spec)
         try:
             for _ in range(3):  # one that ends just when it is asked is replaced
                 template = self._get(spec, now, env, folder)
@@ -47,16 +47,21 @@ class Templates:
     def is_ready(self, spec: Spec) -> bool:
         """Whether a template for it is there already."""
         try:
-            key = self._key(spec, ambient.capture(), environment.of_child(spec.env))
+            now, env = ambient.capture(), environment.of_child(spec.env)
+            folder = _open_folder(spec)
         except (OSError, ValueError, TypeError):
             return True  # whatever is wrong is told at once
-        return key in self._known or key in self._impossible
+        try:
+            key, here = self._keys(spec, now, env, folder)
+        finally:
+            os.close(folder)
+        return key in self._known or here in self._known or key in self._impossible
 
     def warm_up(self, spec: Spec) -> Template:
         """The template for `spec`, started if it is not there."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
-        folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _open_folder(spec)
         try:
             return self._get(spec, now, env, folder)
         finally:
@@ -91,17 +96,18 @@ class Templates:
         self.when_due = None
 
     def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
-        key = self._key(spec, now, env)
+        key, here = self._keys(spec, now, env, folder)
         if key in self._impossible:
             raise CannotServe
-        place = os.fstat(folder)
-        here = (*key, place.st_dev, place.st_ino)
         found = self._usable(key, here)
         if found is not None:
             return found
         with self._lock:
             starting = self._starting.setdefault(key, threading.Lock())
-        with starting:
+        while not starting.acquire(timeout=LOOK):
+            if spec.is_unwanted():
+                raise CannotServe("it is not waited for any more")
+        try:
             found = self._usable(key, here)
             if found is None:
                 try:
@@ -118,11 +124,16 @@ class Templates:
                 self.tend()
                 if self.when_due is not None:
                     self.when_due()
+        finally:
+            starting.release()
         return found
 
-    def _key(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Any:
-        path = spec.interpreter.path
-        return (key_of(path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
+    def _keys(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> tuple[Any, Any]:
+        """Of a template that serves in any directory, and of one that has loaded modules of this one."""
+        key = (key_of(spec.interpreter.path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
+        place = os.fstat(folder)
+        here = (*key, place.st_dev, place.st_ino)
+        return (here if _has_one_of(folder, spec.preload) else key), here
 
     def _usable(self, key: Any, here: Any) -> Template | None:
         for each in (key, here):
@@ -138,6 +149,23 @@ class Templates:
             for key in [key for key, each in self._known.items() if each is template]:
                 del self._known[key]
         template.end()
+
+
+def _open_folder(spec: Spec) -> int:
+    return os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _has_one_of(folder: int, modules: tuple[str, ...]) -> bool:
+    """Whether one of these is there, perhaps: the current directory comes first on `sys.path`."""
+    for name in modules:
+        top = name.partition(".")[0]
+        for each in (top, top + ".py"):  # what is compiled only, or in C, has another suffix: rare enough
+            try:
+                os.stat(each, dir_fd=folder)
+            except OSError:
+                continue
+            return True
+    return False
 
 
 _templates = Templates()

@@ -68,8 +68,13 @@ def _pickled(value: object, dumps: Callable[..., bytes] | None) -> tuple[int, by
             return PICKLE, dumps(value, protocol=5, buffer_callback=keep_inside), buffers
         except Exception as error:
             failure = error
+    raise cannot(value, failure) from failure
+
+
+def cannot(value: object, failure: Exception) -> CannotTravel:
+    """What to raise for a value that could not be pickled."""
     why = text_of(failure)
-    raise CannotTravel(_culprit(why) or type_name(type(value)), why or type(failure).__name__) from failure
+    return CannotTravel(_culprit(why) or type_name(type(value)), why or type(failure).__name__)
 
 
 def _culprit(why: str) -> str:
