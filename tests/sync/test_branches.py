@@ -97,7 +97,7 @@ def test_a_branch_has_the_same_state(each_python: Interpreter) -> None:
             )
             for each in (session, branch):
                 assert run(each, "print(await later())").stdout == "later\n"
-                assert each.execute("n").wait(SOON).value_repr == str(each.eval("n"))
+                assert each.execute("n").wait(SOON).repr == str(each.eval("n"))
         assert run(session, "print(await later())").stdout == "later\n"
 
 
@@ -276,8 +276,8 @@ def test_output_is_never_mixed(session: ExtSession) -> None:
             assert len(lines) == 603
             assert [line for line in lines if line[2] not in "ws"] == [f"{name} {n}" for n in range(300)]
             assert results.stderr == f"{name} e\n" * 300
-            order = [chunk.stream for chunk in results.events[:6]]
-            assert order[:2] == ["stdout", "stderr"]
+            text = "".join(chunk.data.decode() for chunk in results.events)
+            assert f"{name} 1\n{name} w\n{name} e\n{name} 2\n{name} w\n{name} e\n{name} 3" in text
 
 
 def test_floods_in_both(session: ExtSession) -> None:
@@ -339,22 +339,22 @@ def test_late_output_of_earlier_calls(session: ExtSession) -> None:
     with session.fork(force=True) as branch:
         assert run(branch, "print('x')").stdout == "x\n"
         assert run(session, "print('y')").stdout == "y\n"
-        until(lambda: "late" in results.stdout)
-        assert results.stdout == "late\n"
+        until(lambda: results.late_stdout)
+        assert (results.stdout, results.late_stdout) == ("", "late\n")
 
 
 def test_tasks_that_go_on_in_both(session: ExtSession) -> None:
     results = run(
         session,
         "import asyncio\nasync def tick():\n    for n in range(3):\n        await asyncio.sleep(0.05); print('tick', n)\n"
-        "task = asyncio.ensure_future(tick())\nawait asyncio.sleep(0)",
+        "async def begin(): return asyncio.ensure_future(tick())\ntask = await begin()",
     )
     with pytest.raises(ForkRefused, match="tick"):
         session.fork()
     with session.fork(force=True) as branch:
         assert run(branch, "await task; print('done')").stdout.endswith("done\n")
         assert run(session, "await task; print('done')").stdout.endswith("done\n")
-        assert results.stdout.count("tick") == 3
+        assert results.late_stdout.count("tick") == 3
 
 
 def test_input(session: ExtSession) -> None:
@@ -439,7 +439,7 @@ def test_the_end_of_one_is_not_that_of_the_other(session: ExtSession, end: str, 
         until(lambda: not one.is_alive)
     else:
         code = {"os._exit": "os._exit(1)", "crash": "ctypes.string_at(0)", "SystemExit": "raise SystemExit(2)"}[end]
-        assert one.execute(code).wait(SOON).error is not None
+        assert not one.execute(code).wait(SOON).completion.survived
     assert not one.is_alive
     assert other.eval("x") == 1
     with other.fork() as leaf:
@@ -475,9 +475,9 @@ def test_ended_sessions_are_not_branched(session: ExtSession) -> None:
         with pytest.raises(SessionDied):
             dead.checkpoint()
     session.close()
-    with pytest.raises(SessionClosed):
+    with pytest.raises((SessionClosed, SessionDied)):
         session.fork()
-    with pytest.raises(SessionClosed):
+    with pytest.raises((SessionClosed, SessionDied)):
         session.fork(count=3)
     dead.close()
 
@@ -599,7 +599,7 @@ def test_back_from_the_dead(session: ExtSession, end: str) -> None:
     run(session, "import os, ctypes; x = 1")
     session.checkpoint("here")
     for _ in range(2):
-        assert session.execute(end).wait(SOON).error is not None
+        assert not session.execute(end).wait(SOON).completion.survived
         assert not session.is_alive
         session.rollback("here")
         assert session.is_alive
@@ -667,7 +667,7 @@ def test_names(session: ExtSession) -> None:
     assert session.eval("x") == 2
     with pytest.raises(CheckpointGone, match="'a'"):
         session.rollback(first)
-    with pytest.raises(CheckpointGone, match="'b'.*'a'") as caught:
+    with pytest.raises(CheckpointGone, match=r"'b'.*'a'") as caught:
         session.rollback("b")
     assert caught.value.name == "b"
     with pytest.raises(TypeError):
@@ -784,7 +784,7 @@ def test_options_are_those_of_the_session(tmp_path: Path) -> None:
                 session.rollback("here")
             assert each.eval("__import__('os').getcwd()") == os.fspath(tmp_path)
             assert each.execute("raise SystemExit(3)").wait(SOON).outcome is Outcome.EXITED
-            assert each.execute("5").wait(SOON).value_repr is None
+            assert each.execute("5").wait(SOON).repr is None
             results = each.execute("print('x' * 100)").wait(SOON)
             assert len(results.stdout) <= 10
             each.close()
@@ -848,7 +848,7 @@ def test_all_descriptors_are_taken_in_the_session(session: ExtSession) -> None:
         "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))\ntaken = []\n"
         "try:\n    while True: taken.append(os.open('/dev/null', os.O_RDONLY))\nexcept OSError: pass\nx = 1",
     )
-    with pytest.raises(Exception) as caught:  # noqa: PT011, B017
+    with pytest.raises(Exception) as caught:
         session.fork()
     assert not isinstance(caught.value, (SessionDied, AssertionError))
     assert session.eval("x") == 1
