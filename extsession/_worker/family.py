@@ -49,11 +49,12 @@ class Family:
             self._socket = _socket.socket(fileno=self.registrar)
         return self._cloner
 
-    def clone(self, ends: list[int], mark: int) -> int:
+    def clone(self, ends: list[int], mark: int, vouch: bool = False) -> int:
         """0 in the clone, once it is announced; here its pid. OSError, CannotClone. Takes the leash over.
 
         The clone announces itself: this process may be killed at any moment, and a clone that goes on unknown to the
-        warden would be ended in the middle of the user's code.
+        warden would be ended in the middle of the user's code. vouch: it is announced by this process as well, before
+        it is told of: whoever knows of it may end this process.
         """
         leash = ends[ENDS - 1]
         try:
@@ -69,7 +70,15 @@ class Family:
             finally:
                 self._router.cloning = False
             if pid == 0:
-                self._announce(leash, mark)
+                try:
+                    self._announce(os.getpid(), leash, mark)
+                except OSError:
+                    os._exit(71)
+            elif vouch:
+                try:
+                    self._announce(pid, leash, mark)
+                except OSError:  # it will see the same
+                    pass
             return pid
         finally:
             os.close(leash)
@@ -81,12 +90,9 @@ class Family:
         poll.register(self.registrar, 0)
         return bool(poll.poll(0))
 
-    def _announce(self, leash: int, mark: int) -> None:
-        try:
-            send_descriptors(self._socket, b"%d %d" % (os.getpid(), mark), [leash])
-        except OSError:
-            os._exit(71)
-        _tell(leash, b"S %d\n" % os.getpid())
+    def _announce(self, pid: int, leash: int, mark: int) -> None:
+        send_descriptors(self._socket, b"%d %d" % (pid, mark), [leash])
+        _tell(leash, b"S %d\n" % pid)
 
 
 def serve_orders(server: Server, idle: float | None = None) -> bool:

@@ -109,7 +109,8 @@ class Warden:
     def _register(self) -> None:
         """A clone of a charge tells of itself: b"pid mark", with its leash. Nonsense is dropped: code could send it.
 
-        It does so before it does anything else, so who has not can be ended without anybody having seen it.
+        It does so before it does anything else, so who has not can be ended without anybody having seen it. Whom it was
+        cloned from may have told already.
         """
         import _socket
 
