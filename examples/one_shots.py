@@ -1,4 +1,4 @@
-"""One-shots: a fresh interpreter for one expression or one program, gone when it is done."""
+"""One-shots: a fresh process for one expression or one program, gone when it is done."""
 
 from extsession import ExtEval, exteval, extexec
 

@@ -1,4 +1,4 @@
-"""One-shots: a fresh interpreter for one expression or one program."""
+"""One-shots: a fresh process for one expression or one program."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._engine import owned
+from .._engine.branch import stillborn
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
 from .._engine.link import new_token
@@ -25,7 +26,7 @@ from .._engine.stdin import InputCallback
 from .._launch.base import Launcher, Process
 from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
-from ..errors import ExtSessionError, SessionClosed
+from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
 from .driver import Driver, abandon, driver_here, shown
 from .results import AsyncExtResults
@@ -403,7 +404,10 @@ class AsyncExtSession:
         process, number = await self._clone(False, force)
         token = new_token()
         process.first = settings(token)
-        branch = await self._session_of(process, token, number)
+        try:
+            branch = await self._session_of(process, token, number)
+        except LaunchError as error:
+            raise stillborn(error) from error
         branch._is_branch = True
         return branch
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._launch.base import Process
 from .._protocol import messages, values
-from .._protocol.census import Census
+from .._protocol.census import Census, Finding
 from .._protocol.faults import BadMessage
 from .._protocol.frames import pack_frame
 from ..errors import ForkRefused, LaunchError
@@ -70,6 +70,13 @@ def verdict(value: Any) -> tuple[Census, bool]:
     if type(value) is not dict or type(value.get("pid")) is not int:
         raise BadMessage("an answer to a branch that is none")
     return Census.from_wire(value.get("census")), bool(value["pid"])
+
+
+def stillborn(error: LaunchError) -> ForkRefused:
+    """A branch that did not come to answer: what it has of its original does not work in another process."""
+    why = f"the branch was made and did not answer; it was ended, and the session is unharmed: {error}"
+    census = Census([Finding("stillborn", "refused", why)])
+    return ForkRefused(why, threads=(), census=census)
 
 
 def refused(census: Census, force: bool) -> ForkRefused:

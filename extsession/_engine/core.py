@@ -20,7 +20,7 @@ from .._launch.templates import WarmLauncher
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from ..errors import ExtSessionError, NotReady, RemoteProtocolError, ValueRefused
+from ..errors import ExtSessionError, LaunchError, NotReady, RemoteProtocolError, ValueRefused
 from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
 from . import travel
 from .branch import Branch, verdict
@@ -38,6 +38,9 @@ _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messa
 
 #: seconds that an interpreter which was not seen before may take to say what it is
 _PROBE_TIME = 10.0
+
+#: seconds in which a clone of a session must have said Ready: there is nothing that it would have to load
+_CLONE_TIME = 10.0
 
 Given = str | bytes | InputCallback | None
 
@@ -148,10 +151,11 @@ class Core:
     def launch(self) -> None:
         """Start a process. May block, see `may_block`; LaunchError."""
         token = new_token()
-        self.begin(self.launcher.launch(self.spec(token)), token)
+        timeout = optional_seconds(self.options.start_timeout, "start_timeout")
+        self.begin(self.launcher.launch(self.spec(token)), token, timeout)
 
-    def begin(self, process: Process, token: bytes) -> None:
-        """Go on with a process that has been started."""
+    def begin(self, process: Process, token: bytes, timeout: float | None) -> None:
+        """Go on with a process that has been started. timeout: seconds in which it must have said Ready."""
         options = self.options
         self.machine = SessionMachine(
             token=token,
@@ -159,7 +163,7 @@ class Core:
             command=process.command,
             first=process.first,
             now=time.monotonic(),
-            start_timeout=optional_seconds(options.start_timeout, "start_timeout"),
+            start_timeout=timeout,
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
         )
@@ -259,10 +263,13 @@ class Core:
         return call
 
     def branched(self, call: Call, force: bool) -> Process:
-        """The clone's process. ForkRefused; what else has gone wrong."""
+        """The clone's process. ForkRefused; LaunchError where the system refuses; what else has gone wrong."""
         branch = call.branch
         assert branch is not None
         try:
+            if call.done is not None and call.done.outcome == messages.FAILED:
+                python = self.interpreter.path
+                raise LaunchError(f"the session could not be branched: {call.error}", python=python) from call.error
             census, made = verdict(self.value_of(call))
             if not made:
                 raise refused_branch(census, force)
@@ -282,7 +289,7 @@ class Core:
     def core_of(self, process: Process, token: bytes, first_call: int) -> Core:
         """The core of a clone of this session. first_call: the number of the last call that is in its past."""
         core = Core(self.options, self.launcher, self.interpreter)
-        core.begin(process, token)
+        core.begin(process, token, _CLONE_TIME)
         core.machine.continue_from(first_call)
         return core
 

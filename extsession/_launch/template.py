@@ -166,7 +166,9 @@ class Template:
 
     def is_current(self) -> bool:
         """Whether what it has loaded is what would be loaded now."""
-        return not self.is_over and not self._is_stuck and self._stamps == ambient.stamps(self._watched)
+        if self.is_over or self._is_stuck or self._process.read_leash() is not None:
+            return False
+        return bool(self._stamps == ambient.stamps(self._watched))
 
     def end(self) -> None:
         """Let it end. Sessions that came of it go on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from . import ambient, environment
@@ -25,12 +26,13 @@ class Templates:
         self._known: dict[Any, Template] = {}
         self._starting: dict[Any, threading.Lock] = {}
         self._impossible: set[Any] = set()  # what cannot have templates
+        self.when_due: Callable[[], object] | None = None  # called when `next_look` has changed
 
     def launch(self, spec: Spec) -> LocalProcess:
         """A session by a template, which is started if there is none; CannotServe, LaunchError."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
-        folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _open_folder(spec)
         try:
             for _ in range(3):  # one that ends just when it is asked is replaced
                 template = self._get(spec, now, env, folder)
@@ -45,16 +47,21 @@ class Templates:
     def is_ready(self, spec: Spec) -> bool:
         """Whether a template for it is there already."""
         try:
-            key = self._key(spec, ambient.capture(), environment.of_child(spec.env))
+            now, env = ambient.capture(), environment.of_child(spec.env)
+            folder = _open_folder(spec)
         except (OSError, ValueError, TypeError):
             return True  # whatever is wrong is told at once
-        return key in self._known or key in self._impossible
+        try:
+            key, here = self._keys(spec, now, env, folder)
+        finally:
+            os.close(folder)
+        return key in self._known or here in self._known or key in self._impossible
 
     def warm_up(self, spec: Spec) -> Template:
         """The template for `spec`, started if it is not there."""
         now = ambient.capture()
         env = environment.of_child(spec.env)
-        folder = os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _open_folder(spec)
         try:
             return self._get(spec, now, env, folder)
         finally:
@@ -86,13 +93,12 @@ class Templates:
             template.abandon()
         self._lock = threading.RLock()
         self._starting = {}
+        self.when_due = None
 
     def _get(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> Template:
-        key = self._key(spec, now, env)
+        key, here = self._keys(spec, now, env, folder)
         if key in self._impossible:
             raise CannotServe
-        place = os.fstat(folder)
-        here = (*key, place.st_dev, place.st_ino)
         found = self._usable(key, here)
         if found is not None:
             return found
@@ -115,13 +121,19 @@ class Templates:
                     outdated = sorted(self._known.values(), key=lambda each: each.used)[:-_MOST]
                 for each in outdated:
                     self.drop(each)
+                self.tend()
+                if self.when_due is not None:
+                    self.when_due()
         finally:
             starting.release()
         return found
 
-    def _key(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Any:
-        path = spec.interpreter.path
-        return (key_of(path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
+    def _keys(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> tuple[Any, Any]:
+        """Of a template that serves in any directory, and of one that has loaded modules of this one."""
+        key = (key_of(spec.interpreter.path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
+        place = os.fstat(folder)
+        here = (*key, place.st_dev, place.st_ino)
+        return (here if _has_one_of(folder, spec.preload) else key), here
 
     def _usable(self, key: Any, here: Any) -> Template | None:
         for each in (key, here):
@@ -137,6 +149,23 @@ class Templates:
             for key in [key for key, each in self._known.items() if each is template]:
                 del self._known[key]
         template.end()
+
+
+def _open_folder(spec: Spec) -> int:
+    return os.open("." if spec.cwd is None else spec.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _has_one_of(folder: int, modules: tuple[str, ...]) -> bool:
+    """Whether one of these is there, perhaps: the current directory comes first on `sys.path`."""
+    for name in modules:
+        top = name.partition(".")[0]
+        for each in (top, top + ".py"):  # what is compiled only, or in C, has another suffix: rare enough
+            try:
+                os.stat(each, dir_fd=folder)
+            except OSError:
+                continue
+            return True
+    return False
 
 
 _templates = Templates()
@@ -187,6 +216,11 @@ def drop(template: Template) -> None:
 def next_look() -> float | None:
     """When a template may have ended for want of use, by the monotonic clock; None if there is none."""
     return _templates.next_look()
+
+
+def call_when_due(callback: Callable[[], object]) -> None:
+    """Have it called, in any thread, when `next_look` has changed."""
+    _templates.when_due = callback
 
 
 def tend() -> None:

@@ -43,6 +43,7 @@ class Hub:
         self._asleep = False
         self._thread = threading.Thread(target=self._run, name="extsession-hub", daemon=True)
         self._thread.start()
+        templates.call_when_due(self.ring)
 
     @classmethod
     def get(cls) -> Hub:

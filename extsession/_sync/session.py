@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from .._engine import owned
+from .._engine.branch import stillborn
 from .._engine.call import Call
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
@@ -21,7 +22,7 @@ from .._engine.stdin import InputCallback
 from .._launch.base import Launcher, Process
 from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
-from ..errors import ExtSessionError, SessionClosed
+from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
 from .driver import Driver
 from .hub import Hub
@@ -265,21 +266,8 @@ class ExtSession:
     def events(self) -> Iterator[OutputChunk]:
         """All output from now on, of all calls, late output too, in order; ends with the session."""
         listener: deque[OutputChunk] = deque()
-        machine = self._core.machine
-        machine.listeners.append(listener)
-        return self._events(listener)
-
-    def _events(self, listener: deque[OutputChunk]) -> Iterator[OutputChunk]:
-        machine = self._core.machine
-        try:
-            while True:
-                while listener:
-                    yield listener.popleft()
-                if machine.phase is Phase.DEAD:
-                    return
-                self._driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD, attend=False)
-        finally:
-            machine.listeners[:] = [each for each in machine.listeners if each is not listener]
+        self._core.machine.listeners.append(listener)
+        return _events(self._driver, listener)
 
     # its end
 
@@ -363,7 +351,10 @@ class ExtSession:
         process, number = self._clone(False, force)
         token = new_token()
         process.first = settings(token)
-        return ExtSession._of(self._core.core_of(process, token, number))
+        try:
+            return ExtSession._of(self._core.core_of(process, token, number))
+        except LaunchError as error:
+            raise stillborn(error) from error
 
     def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
         call = self._submit(lambda core: core.branch(hold, force))
@@ -492,6 +483,19 @@ class ExtSession:
         if ended:
             self._finalizer.detach()
         return ended
+
+
+def _events(driver: Driver, listener: deque[OutputChunk]) -> Iterator[OutputChunk]:
+    machine = driver.core.machine  # of this moment: after a rollback the session has another one
+    try:
+        while True:
+            while listener:
+                yield listener.popleft()
+            if machine.phase is Phase.DEAD:
+                return
+            driver.wait(lambda: bool(listener) or machine.phase is Phase.DEAD, attend=False)
+    finally:
+        machine.listeners[:] = [each for each in machine.listeners if each is not listener]
 
 
 def _abandon(driver: Driver, shelf: Shelf) -> None:

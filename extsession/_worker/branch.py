@@ -10,7 +10,7 @@ import os
 import sys
 
 from .._protocol import messages, values
-from .._protocol.census import Census, Finding
+from .._protocol.census import REFUSED, Census, Finding
 from . import census
 from .clone import CannotClone
 from .disown import disown_processes, disown_temporaries
@@ -52,7 +52,7 @@ def _census(server: Server) -> Census:
 
 
 def _impossible(fault: CannotClone) -> Census:
-    return Census([Finding("platform", "refused", str(fault), ())])
+    return Census([Finding("platform", REFUSED, str(fault))])
 
 
 def _clone(server: Server, hold: bool) -> int:

@@ -181,7 +181,8 @@ class Burst:
         router = self._router
         handler = _signal.getsignal(_signal.SIGURG)
         return (
-            not router.outlived
+            router.call > 0
+            and not router.outlived
             and router.is_main(get_ident())
             and not count_threads()
             and (handler is _signal.SIG_DFL or handler == self._on_bell)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import marshal
 import os
-from _signal import SIGKILL  # type: ignore[import-not-found]
 
 from .clone import CannotClone, Cloner
 from .descriptors import receive_descriptors, send_descriptors
@@ -51,28 +50,43 @@ class Family:
         return self._cloner
 
     def clone(self, ends: list[int], mark: int) -> int:
-        """0 in the clone; here its pid, once it is announced. OSError, CannotClone. Takes the leash over."""
+        """0 in the clone, once it is announced; here its pid. OSError, CannotClone. Takes the leash over.
+
+        The clone announces itself: this process may be killed at any moment, and a clone that goes on unknown to the
+        warden would be ended in the middle of the user's code.
+        """
         leash = ends[ENDS - 1]
-        cloner = self.get_ready()
-        self._router.cloning = True
         try:
-            pid = cloner.clone()
-        except OSError as error:
-            self._router.cloning = False
-            _tell(leash, b"E %d\n" % (error.errno or 0))
-            os.close(leash)
-            raise
-        if pid:
-            self._router.cloning = False
+            cloner = self.get_ready()
+            if self._is_shut():  # the warden is gone, or code has shut the socket down: nobody would watch over it
+                raise CannotClone("its warden takes in no clones any more")
+            self._router.cloning = True
             try:
-                send_descriptors(self._socket, b"%d %d" % (pid, mark), [leash])
-            except OSError:  # the warden is gone, or code has shut the socket down: nobody would watch over the clone
-                os.kill(pid, SIGKILL)
-                os.close(leash)
-                raise CannotClone("its warden takes in no clones any more") from None
-            _tell(leash, b"S %d\n" % pid)
-        os.close(leash)
-        return pid
+                pid = cloner.clone()
+            except OSError as error:
+                _tell(leash, b"E %d\n" % (error.errno or 0))
+                raise
+            finally:
+                self._router.cloning = False
+            if pid == 0:
+                self._announce(leash, mark)
+            return pid
+        finally:
+            os.close(leash)
+
+    def _is_shut(self) -> bool:
+        import select
+
+        poll = select.poll()
+        poll.register(self.registrar, 0)
+        return bool(poll.poll(0))
+
+    def _announce(self, leash: int, mark: int) -> None:
+        try:
+            send_descriptors(self._socket, b"%d %d" % (os.getpid(), mark), [leash])
+        except OSError:
+            os._exit(71)
+        _tell(leash, b"S %d\n" % os.getpid())
 
 
 def serve_orders(server: Server, idle: float | None = None) -> bool:

@@ -31,10 +31,12 @@ def rehearse(server: Server, times: int = _TIMES) -> None:
     ours, theirs = _socket.socketpair()
     nobody, out = os.pipe()
     channel = server.channel
-    kept = [(channel.fd, os.dup(channel.fd)), *[(fd, os.dup(fd)) for fd in (1, 2)]]
-    os.dup2(theirs.fileno(), channel.fd, False)
-    for fd in (1, 2):
-        os.dup2(out, fd)
+    pipes = (1, 2, *server.router.pipes.values())
+    kept = [(fd, os.dup(fd)) for fd in (*channel.descriptors(), *pipes)]
+    for fd in channel.descriptors():
+        os.dup2(theirs.fileno(), fd, False)
+    for fd in pipes:
+        os.dup2(out, fd, fd in (1, 2))
     os.close(out)
     number = 0
     for _ in range(times):

@@ -12,7 +12,7 @@ import os
 import sys
 
 from .._protocol import messages
-from . import fresh
+from . import fresh, holdings
 from .clone import CannotClone
 from .family import serve_orders
 from .rehearse import rehearse
@@ -95,12 +95,15 @@ def _preload(server: Server, names: Any) -> None:
             __import__(name)
         except BaseException as error:
             server.evaluator.report(error)
-            raise PreloadFailed(name, "%s: %s" % (type(error).__name__, error)) from None
+            if os.getpid() == server.pid:
+                raise PreloadFailed(name, "%s: %s" % (type(error).__name__, error)) from None
         server.router.flush()
-        threads = _other_threads()
-        if threads:
-            why = "it started threads (%s), with which a process cannot be cloned; warm=False does without" % threads
-            raise PreloadFailed(name, why)
+        if os.getpid() != server.pid:
+            os._exit(0)  # a child that the module has forked: two would be the same template
+        for what, found in (("threads", _other_threads()), ("processes", ", ".join(holdings.children({})))):
+            if found:
+                why = "it started %s (%s), with which a process cannot be cloned; warm=False does without"
+                raise PreloadFailed(name, why % (what, found))
 
 
 def _other_threads() -> str:

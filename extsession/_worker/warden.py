@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _PR_SET_CHILD_SUBREAPER = 36
 #: seconds to try; what is left then sits in the kernel and cannot be ended by anyone
 _GIVE_UP = 5.0
-#: seconds that a child which nobody has announced is kept for its announcement, once it has ended
-_UNCLAIMED = 0.5
 _NOBODY = -1
 
 
@@ -54,7 +52,7 @@ class Charge:
 class Warden:
     """Watches over charges until the last has ended and the controller has let go of its leash.
 
-    registrar: a socket on which charges announce others; step: how far apart marks are.
+    registrar: a socket on which clones of charges announce themselves; step: how far apart marks are.
     """
 
     def __init__(self, registrar: int, step: int) -> None:
@@ -63,7 +61,6 @@ class Warden:
         self._step = step
         self._socket: Any = None
         self._first: Charge | None = None
-        self._strays: dict[int, float] = {}  # pid -> since when it is known to have ended, announced by nobody
         bell, ring = os.pipe()
         os.set_blocking(bell, False)
         os.set_blocking(ring, False)
@@ -80,7 +77,6 @@ class Warden:
             self._first = charge
         self.charges[charge.leash] = charge
         self._poll.register(charge.leash, select.POLLIN)
-        self._strays.pop(charge.pid, None)
 
     def run(self) -> None:
         self._look_for_ended()
@@ -99,13 +95,11 @@ class Warden:
                 _drain(self._bell)
                 self._look_for_ended()
             self._go_on()
-        self._registrar = _NOBODY
-        self._reap_strays()
+        self._reap_orphans()
 
     def _timeout(self) -> int | None:
         """Milliseconds until something has to be tried again."""
         due = [each.next_try for each in self.charges.values() if each.ended is not None and not each.reported]
-        due += [since + _UNCLAIMED for since in self._strays.values()]
         if not due:
             return None
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
@@ -113,9 +107,14 @@ class Warden:
     # announcements
 
     def _register(self) -> None:
-        """A charge has cloned another: b"pid mark", with its leash. Nonsense is dropped: user code could send it."""
+        """A clone of a charge tells of itself: b"pid mark", with its leash. Nonsense is dropped: code could send it.
+
+        It does so before it does anything else, so who has not can be ended without anybody having seen it.
+        """
         import _socket
 
+        if self._registrar < 0:
+            return
         if self._socket is None:
             self._socket = _socket.socket(fileno=os.dup(self._registrar))
             self._socket.setblocking(False)
@@ -176,7 +175,7 @@ class Warden:
         """Find out who has ended. Zombies of charges hide others from a wait for any child."""
         for charge in list(self.charges.values()):
             self._look_at(charge)
-        self._reap_strays()
+        self._reap_orphans()
 
     def _look_at(self, charge: Charge) -> None:
         if charge.ended is None:
@@ -190,8 +189,8 @@ class Warden:
             if charge.ended is not None:
                 charge.give_up = time.monotonic() + _GIVE_UP
 
-    def _reap_strays(self) -> None:
-        """Collect children that have ended and are no charges: orphans. Who may yet be announced is kept a moment."""
+    def _reap_orphans(self) -> None:
+        """Collect children that have ended and are no charges."""
         ours = {charge.pid for charge in self.charges.values()}
         if len(ours) == 1:  # the usual case without a look at all children
             (only,) = ours
@@ -201,16 +200,10 @@ class Warden:
                 return
             if ended is None or ended.si_pid == only:
                 return
-        now = time.monotonic()
         found = [pid for pid in _children(os.getpid()) if pid not in ours and _is_zombie(pid)]
-        strays = {}
-        for pid in found:
-            since = self._strays.get(pid, now)
-            if self._registrar >= 0 and now - since < _UNCLAIMED:
-                strays[pid] = since
-            else:
-                _collect(pid)
-        self._strays = strays
+        if found:
+            self._register()  # one of them may have announced itself
+            self._collect_orphans(found)
 
     def _go_on(self) -> None:
         """End what is left of sessions that have ended, and tell."""
@@ -220,16 +213,13 @@ class Warden:
                 continue
             below = self._below(charge)
             if below and now < charge.give_up:
-                for pid in below:  # stopped first: a process that forks faster than it is killed
-                    _kill(pid, signal.SIGSTOP)
-                for pid in below:
-                    _kill(pid)
+                self._end_orphans(below)
                 charge.next_try = now + charge.pause
                 charge.pause = min(charge.pause * 2, 0.02)
                 charge.killed.update(below)
-                self._collect_killed(charge.killed)
+                self._collect_orphans(charge.killed)
                 continue
-            self._collect_killed(charge.killed)  # not as strays, later: what is told to be gone is gone
+            self._collect_orphans(charge.killed)  # not as strays, later: what is told to be gone is gone
             charge.reported = True
             if charge.report:
                 try:
@@ -238,10 +228,17 @@ class Warden:
                     self._dismiss(charge)
             else:
                 self._dismiss(charge)
-        if self._strays and now - min(self._strays.values()) >= _UNCLAIMED:
-            self._reap_strays()
 
-    def _collect_killed(self, pids: Iterable[int]) -> None:
+    def _end_orphans(self, pids: list[int]) -> None:
+        """Kill them, but for clones that have announced themselves by now."""
+        for pid in pids:  # stopped first: a process that forks faster than it is killed
+            _kill(pid, signal.SIGSTOP)
+        self._register()
+        ours = {charge.pid for charge in self.charges.values()}
+        for pid in pids:
+            _kill(pid, signal.SIGCONT if pid in ours else signal.SIGKILL)
+
+    def _collect_orphans(self, pids: Iterable[int]) -> None:
         ours = {charge.pid for charge in self.charges.values()}
         for pid in pids:
             if pid not in ours:
@@ -288,7 +285,7 @@ class Warden:
                 owner = each
         if owner is None and self._first is not None and not self._first.mark:
             owner = self._first
-        # nobody's: a clone that is about to be announced, perhaps; it is not harmed while others live
+        # nobody's: a clone that is about to announce itself, perhaps; it is not harmed while others live
         return owner is not None and (owner is charge or owner.reported)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -48,7 +49,12 @@ def session() -> AsyncExtSession:
     return AsyncExtSession()
 
 
-@pytest.fixture
-def no_idle_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """trio keeps a thread that has nothing to do for ten seconds: too long for the leak check."""
-    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)
+@pytest.fixture(scope="session", autouse=True)
+def _no_idle_threads() -> Iterator[None]:
+    """trio keeps a thread that has nothing to do for ten seconds: too long for the leak check.
+
+    A session is started in a thread where its template has to be started first.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)
+        yield

@@ -165,7 +165,7 @@ async def test_cancelled_while_it_starts(delay: float) -> None:
 
 
 @pytest.mark.parametrize("delay", [0, 0.005, 0.02, 0.05])
-async def test_cancelled_while_a_thread_starts_it(delay: float, no_idle_threads: None) -> None:
+async def test_cancelled_while_a_thread_starts_it(delay: float) -> None:
     session = AsyncExtSession(sys.executable)
     with anyio.move_on_after(delay):
         async with session:

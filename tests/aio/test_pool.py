@@ -36,8 +36,6 @@ from extsession import (
 from extsession._launch.base import Process, Spec
 from extsession._launch.local import LocalLauncher
 
-pytestmark = pytest.mark.usefixtures("no_idle_threads")
-
 SOON = 20.0
 ROUNDS = int(os.environ.get("EXTSESSION_POOL_ROUNDS", "2"))
 

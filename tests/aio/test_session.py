@@ -316,7 +316,7 @@ async def test_a_bad_interpreter_or_directory(tmp_path: Any) -> None:
         AsyncExtSession(stdin="text")  # type: ignore[arg-type]
 
 
-async def test_another_interpreter(no_idle_threads: None) -> None:
+async def test_another_interpreter() -> None:
     async with AsyncExtSession(sys.executable) as session:
         assert await session.eval("__import__('sys').executable") == session.interpreter.path
         await session.restart()

@@ -1,6 +1,6 @@
 """A forked session is as new as a spawned one: whatever code can see of its process is the same.
 
-What may differ is listed one by one, with the reason. The list goes into the documentation.
+What may differ is listed one by one, with the reason. docs/sessions.md tells it, too.
 """
 
 from __future__ import annotations
@@ -40,6 +40,18 @@ ALLOWED = {
     **CHANCE,
 }
 
+#: what the page calls them
+IN_DOCS = {
+    "gc frozen": "`gc.get_freeze_count()`",
+    "descriptors from 187 on": "| descriptors |",
+    "command line": "`/proc/self/cmdline`",
+    "proc comm": "`comm`",
+    "sys.path_importer_cache": "`sys.path_importer_cache`",
+    "peak memory below 64 MiB": "peak memory",
+    "hash of a string": "hash seed",
+    "limit 10": "`RLIMIT_LOCKS`",
+}
+
 
 def facts_of(**options: Any) -> dict[str, Any]:
     with ExtSession(**options) as session:
@@ -57,6 +69,14 @@ def differing(one: dict[str, Any], two: dict[str, Any]) -> dict[str, tuple[Any, 
 def needs_warm() -> None:
     if "warm" not in inspect.signature(ExtSession).parameters:
         pytest.skip("ExtSession has no parameter warm: there are no forked sessions in this version")
+
+
+def test_the_page_tells_what_differs() -> None:
+    page = (HERE.parents[2] / "docs" / "sessions.md").read_text("utf-8")
+    section = page.partition("## What differs in a cloned session\n")[2].partition("\n## ")[0]
+    assert set(IN_DOCS) == set(ALLOWED)
+    for name, words in IN_DOCS.items():
+        assert words in section, name
 
 
 def test_two_spawned_sessions_are_alike(each_python: Interpreter) -> None:

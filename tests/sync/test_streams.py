@@ -743,3 +743,20 @@ def test_lines_nobody_read_are_kept_for_the_next_call(session: ExtSession) -> No
     assert out(session, "print(input())") == "one\n"
     assert out(session, "print(input())") == "two\n"
     assert isinstance(session.execute("input()").wait(10).error, EOFError)
+
+
+@pytest.mark.parametrize("how", ["rollback", "restart"])
+def test_events_end_where_another_process_takes_the_place(how: str) -> None:
+    """Also those that nobody has looked at before."""
+    with ExtSession() as session:
+        moment = session.checkpoint()
+        events = session.events()
+        session.execute("print('before')").wait(10)
+        if how == "rollback":
+            session.rollback(moment)
+        else:
+            session.restart()
+        assert "".join(chunk.text for chunk in events) == "before\n"
+        after = session.events()
+        session.execute("print('after')").wait(10)
+        assert next(after).text.startswith("after")

@@ -101,7 +101,8 @@ def needs(*modules: str) -> pytest.MarkDecorator:
 
 def test_the_docs_have_every_code_and_its_verdict() -> None:
     package = Path(holdings.__file__).parent
-    found = re.findall(r'Finding\("([a-z-]+)", ([A-Z]+)', (package / "census.py").read_text())
+    source = (package / "census.py").read_text() + (package / "branch.py").read_text()
+    found = re.findall(r'Finding\("([a-z-]+)", ([A-Z]+)', source)
     codes = {code: verdict.lower() for code, verdict in found}
     codes.update({code: verdict for code, (verdict, _) in holdings._CODES.items()})
     codes.update({runtimes.BLAS: "safe", runtimes.OPENMP: "safe"})
