@@ -70,8 +70,11 @@ class Server:
         return self._family
 
     def say_ready(self) -> None:
+        self.channel.send(messages.READY, 0, [messages.pack_ready(self.ready_fields())])
+
+    def ready_fields(self) -> dict[str, Any]:
         out = self.router.text[messages.STDOUT]
-        fields = {
+        return {
             "protocol": messages.VERSION,
             "pid": self.pid,
             "version": list(sys.version_info[:3]),
@@ -81,16 +84,21 @@ class Server:
             "platform": sys.platform,
             "encoding": out.encoding,
         }
-        self.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
 
     def reborn(self, token: bytes) -> None:
-        """In a clone that has descriptors of its own: what is known of the original is forgotten."""
+        """In a clone, or before it is made: what is known of the original is forgotten."""
         self.pid = os.getpid()
         self.router.reborn(token)
-        self.accounts.reset()
         self._rang = self._taking = self._again = self._asking = False
         if self.evaluator.loop is not None:
             self.evaluator.loop.renew()
+
+    def hold_interrupts(self, on: bool) -> None:
+        """While code of ours plays a call: a signal is about one that is only just coming, perhaps."""
+        if not on and self._again:
+            self._rang = True
+        self._taking = on
+        self._again = False
 
     def own_descriptors(self) -> list[int]:
         """Descriptors of ours, which a clone gets anew."""
@@ -107,18 +115,18 @@ class Server:
             except (EOFError, OSError):
                 return 0  # the controller is gone; the warden ends the rest
             if plain is not None:
-                status = self._call(*plain)
+                status = self.serve_one(*plain)
                 if status is not None:
                     return status
             elif kind == messages.RUN:
-                status = self._call(call, messages.Run.decode(body))
+                status = self.serve_one(call, messages.Run.decode(body))
                 if status is not None:
                     return status
             elif kind == messages.EXIT:
                 return messages.unpack_exit(body) & 0xFFFFFFFF
             # INTERRUPT, STDIN: for a call that is over
 
-    def _call(self, call: int, run: messages.Run) -> int | None:
+    def serve_one(self, call: int, run: messages.Run) -> int | None:
         """One call. Returns an exit status if the session ends with it."""
         evaluator = self.evaluator
         self.router.begin(call)
