@@ -22,7 +22,7 @@ from . import fresh
 from .clone import CannotClone
 from .descriptors import receive_descriptors, to_high
 from .family import ENDS, ORDER_SIZE, read_settings, rehearse_marks, set_mark
-from .rehearse import TIMES, rehearse, touch
+from .rehearse import TIMES, rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,6 @@ class Births:
         if pid == 0:
             self._live(mark, settings, folder)
             return True
-        touch(self._server)
         self._undress()
         if folder >= 0:
             os.close(folder)
@@ -166,7 +165,6 @@ class Births:
         server.accounts.reset()
         body = b"%b%d" % (self._ready, pid)
         server.channel.send_frame(pack_header(READY, 0, len(body)) + body)
-        touch(server)
 
     def _apply(self, settings: dict[str, Any], folder: int) -> None:
         try:

@@ -13,8 +13,6 @@ from .._protocol import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .serve import Server
 
 #: bytecode settles within 8 to 16 runs
@@ -24,36 +22,6 @@ _CALLS = (
     (messages.EXEC, messages.WANT_REPR, "print(1)"),
     (messages.EVAL, 0, "1+1"),
 )
-
-
-class _Mute:
-    """A channel that nobody listens to."""
-
-    def send_frame(self, frame: bytes) -> None:
-        """Not sent."""
-
-
-_MUTE: Any = _Mute()
-
-
-_FRAME = messages.pack_plain_run(1, *_CALLS[0])
-
-
-def touch(server: Server) -> None:
-    """In a clone that has just said Ready: run a call that nobody has sent, for its pages to be there.
-
-    They are copied while the controller takes in that the session is ready; else the first call would wait for that.
-    """
-    channel = server.channel
-    server.hold_interrupts(True)
-    server.channel = _MUTE
-    try:
-        messages.unpack_plain_run(_FRAME)
-        server.serve_one(0, messages.Run(*_CALLS[0]))
-    finally:
-        server.channel = channel
-        server.hold_interrupts(False)
-    server.evaluator.forget()
 
 
 def rehearse(server: Server, times: int = TIMES) -> None:

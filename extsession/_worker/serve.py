@@ -93,13 +93,6 @@ class Server:
         if self.evaluator.loop is not None:
             self.evaluator.loop.renew()
 
-    def hold_interrupts(self, on: bool) -> None:
-        """While code of ours plays a call: a signal is about one that is only just coming, perhaps."""
-        if not on and self._again:
-            self._rang = True
-        self._taking = on
-        self._again = False
-
     def own_descriptors(self) -> list[int]:
         """Descriptors of ours, which a clone gets anew."""
         return [*self.channel.descriptors(), self._registrar, *self.router.pipes.values()]
@@ -115,18 +108,18 @@ class Server:
             except (EOFError, OSError):
                 return 0  # the controller is gone; the warden ends the rest
             if plain is not None:
-                status = self.serve_one(*plain)
+                status = self._call(*plain)
                 if status is not None:
                     return status
             elif kind == messages.RUN:
-                status = self.serve_one(call, messages.Run.decode(body))
+                status = self._call(call, messages.Run.decode(body))
                 if status is not None:
                     return status
             elif kind == messages.EXIT:
                 return messages.unpack_exit(body) & 0xFFFFFFFF
             # INTERRUPT, STDIN: for a call that is over
 
-    def serve_one(self, call: int, run: messages.Run) -> int | None:
+    def _call(self, call: int, run: messages.Run) -> int | None:
         """One call. Returns an exit status if the session ends with it."""
         evaluator = self.evaluator
         self.router.begin(call)

@@ -32,6 +32,8 @@ _MODULES = (
     "_worker.requests",
     "_worker.threads",
 )
+#: bytes of a mapping from which on it pays to keep it mapped, see `_keep_mapped`
+_LARGE = 1 << 17
 #: most files of preloaded modules that are watched for changes
 _MOST_FILES = 200
 
@@ -117,17 +119,19 @@ def _preload(server: Server, names: Any) -> None:
 
 
 def _mapped() -> list[tuple[bytes, int]]:
-    """(file, address) of each mapping of a file that is only read or executed."""
+    """(file, address) of each large mapping of a file that is only read or executed."""
     try:
         with open("/proc/self/maps", "rb") as maps:
             lines = [line.split(None, 5) for line in maps.read().splitlines()]
     except OSError:
         return []
-    return [
-        (line[5], int(line[0].partition(b"-")[0], 16))
-        for line in lines
-        if len(line) == 6 and line[1] in (b"r--p", b"r-xp") and line[5].startswith(b"/")
-    ]
+    found = []
+    for line in lines:
+        if len(line) == 6 and line[1] in (b"r--p", b"r-xp") and line[5].startswith(b"/"):
+            start, end = [int(each, 16) for each in line[0].split(b"-")]
+            if end - start >= _LARGE:
+                found.append((line[5], start))
+    return found
 
 
 def _keep_mapped(preloaded: set[bytes]) -> None:
@@ -135,7 +139,7 @@ def _keep_mapped(preloaded: set[bytes]) -> None:
 
     fork() leaves out what a page fault can bring back from a file, unless the process has changed a page of the mapping
     (vma_needs_copy() in the kernel's mm/memory.c): so each is made to have one, with what is there already.
-    preloaded: files of libraries that are so large that it would not pay.
+    preloaded: files of libraries, of which a clone may use little.
     """
     try:
         memory = os.open("/proc/self/mem", os.O_RDWR)
