@@ -363,6 +363,8 @@ class SessionMachine:
                 self._end_current(current, report, name, reasons.died(report, current, False, recovered=True))
             return
         self.phase = Phase.DEAD
+        self._merger.end()
+        self._last = None
         self.report = report
         if self.error is None:
             self.error = self._why(was, report, current)
