@@ -37,6 +37,7 @@ class Family:
         self._router = router
         self._socket: Any = None
         self._cloner: Cloner | None = None
+        self._parent = 0  # the warden, at the last clone
 
     def get_ready(self) -> Cloner:
         """Load what cloning takes; CannotClone."""
@@ -62,6 +63,7 @@ class Family:
             if self._is_shut():  # the warden is gone, or code has shut the socket down: nobody would watch over it
                 raise CannotClone("its warden takes in no clones any more")
             self._router.cloning = True
+            self._parent = os.getppid()
             try:
                 pid = cloner.clone()
             except OSError as error:
@@ -82,6 +84,12 @@ class Family:
             return pid
         finally:
             os.close(leash)
+
+    def die_with_warden(self) -> None:
+        """In a clone: the kernel is to kill this process when the warden ends, unless it has done so before."""
+        self.get_ready().die_with_parent()
+        if os.getppid() != self._parent:
+            os._exit(71)
 
     def _is_shut(self) -> bool:
         import select
@@ -160,7 +168,7 @@ def settle(server: Server, ends: list[int], mark: int) -> None:
     else:
         router.renew({1: out, 2: err})
     server.channel.replace(channel)
-    server.family.get_ready().die_with_parent()
+    server.family.die_with_warden()
     os.setsid()
     if mark:
         _set_mark(mark)
