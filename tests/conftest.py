@@ -143,13 +143,17 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     there = _templates()
     before = _holdings()
     yield
-    for template in _templates() - there:  # they would live on for the next session that is like the test's
-        template.end()
-    left = _left(before)
+    left = _what_is_left(there, before)
     if left:
         gc.collect()
         deadline = time.monotonic() + PATIENCE
-        while (left := _left(before)) and time.monotonic() < deadline:
+        while (left := _what_is_left(there, before)) and time.monotonic() < deadline:
             time.sleep(0.01)
     if left:
         pytest.fail(f"left after {PATIENCE:g} s:\n  " + "\n  ".join(left), pytrace=False)
+
+
+def _what_is_left(there: set[Any], before: _Holdings) -> list[str]:
+    for template in _templates() - there:  # they would live on for the next session that is like the test's
+        template.end()
+    return _left(before)

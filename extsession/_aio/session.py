@@ -15,7 +15,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._engine import owned
-from .._engine.branch import stillborn
+from .._engine.branch import MOST_TIME, stillborn, too_slow
+from .._engine.call import State
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
 from .._engine.link import new_token
@@ -360,7 +361,7 @@ class AsyncExtSession:
 
     async def aclose(self) -> None:
         """End the session now, with all that it started; `async with` does. Nothing the second time."""
-        self._shelf.clear()
+        self._shelf.close()
         if self._driver is not None:
             await self._driver.end()
             self._finalizer.detach()
@@ -370,6 +371,7 @@ class AsyncExtSession:
         core = self._here().core
         await self.aclose()
         await anyio.lowlevel.checkpoint()
+        self._shelf = Shelf(self._options.max_checkpoints, self._options.checkpoint_memory)
         await self._launch(core)
         try:
             await self._wait_for_start()
@@ -433,7 +435,11 @@ class AsyncExtSession:
         await driver.check_cancelled()
         call = driver.submit(lambda core: core.branch(hold, force))
         try:
-            await driver.until(lambda: call.completion is not None)
+            await driver.until(lambda: call.state is not State.QUEUED)
+            with anyio.move_on_after(MOST_TIME):
+                await driver.until(lambda: call.completion is not None)
+            if call.completion is None:
+                raise too_slow()
         except BaseException:
             core.give_up(call)
             raise
@@ -533,7 +539,8 @@ class AsyncExtSession:
 
 def _abandon(driver: Driver, shelf: Shelf) -> None:
     """The session's object is gone: so is the session."""
-    shelf.clear()
+    if driver.core.owner == os.getpid():
+        shelf.close()
     driver.abandon()
 
 

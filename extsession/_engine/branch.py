@@ -7,9 +7,12 @@ from typing import Any
 from .._launch.base import Process
 from .._protocol import messages, values
 from .._protocol.census import Census, Finding
-from .._protocol.faults import BadMessage
+from .._protocol.faults import BadMessage, ProtocolFault
 from .._protocol.frames import pack_frame
 from ..errors import ForkRefused, LaunchError
+
+#: seconds from its turn in which a session must have made a branch
+MOST_TIME = 30.0
 
 
 class Parcel:
@@ -52,10 +55,10 @@ class Branch:
         return Parcel(pack_frame(messages.ENDS, call, mark.to_bytes(8, "little")), theirs)
 
     def take(self) -> Process:
-        """The clone's process, for whoever goes on with it."""
+        """The clone's process, for whoever goes on with it. ProtocolFault if it never asked for descriptors."""
         process, self._process = self._process, None
         if process is None:
-            raise LaunchError("the session made a branch without descriptors for it")
+            raise ProtocolFault("a branch without descriptors")
         return process
 
     def drop(self) -> None:
@@ -64,12 +67,22 @@ class Branch:
         if process is not None:
             process.discard()
 
+    def abandon(self) -> None:
+        """In a forked process: it is the owner's."""
+        if self._process is not None:
+            self._process.disown()
+        self.drop()
+
 
 def verdict(value: Any) -> tuple[Census, bool]:
     """What a session answers: its census, and whether there is a clone. BadMessage."""
     if type(value) is not dict or type(value.get("pid")) is not int:
         raise BadMessage("an answer to a branch that is none")
     return Census.from_wire(value.get("census")), bool(value["pid"])
+
+
+def too_slow() -> LaunchError:
+    return LaunchError(f"the session did not branch within {MOST_TIME} s, and is not waited for any more")
 
 
 def stillborn(error: LaunchError) -> ForkRefused:

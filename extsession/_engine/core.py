@@ -392,7 +392,7 @@ class Core:
             checkpoints=len(shelf.all()),
             checkpoint_memory=shelf.memory(),
             recoveries=0 if recovery is None else recovery.count,
-            unprotected=None if recovery is None or recovery.checkpoint is not None else recovery.why_none,
+            unprotected=None if recovery is None else recovery.unprotected,
         )
 
     def retire(self, error: ExtSessionError) -> None:

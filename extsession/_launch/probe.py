@@ -259,6 +259,9 @@ def _collect(process: subprocess.Popen[bytes], end: bytes, deadline: float) -> t
 def _await_exit(pid: int, deadline: float) -> str:
     """Wait for `pid` to exit, without reaping it; return "late" if it does not."""
     pause = 0.001
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13: nothing else leaves it unreaped
+        time.sleep(max(0.0, min(0.2, deadline - time.monotonic())))
+        return ""
     with suppress(ChildProcessError):  # reaped by someone else: SIGCHLD ignored, or a wait for any child
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             if time.monotonic() >= deadline:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from .._engine import owned
-from .._engine.branch import stillborn
-from .._engine.call import Call
+from .._engine.branch import MOST_TIME, stillborn, too_slow
+from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
 from .._engine.link import new_token
@@ -308,7 +308,7 @@ class ExtSession:
     def close(self) -> None:
         """End the session now, with all that it started. Does nothing the second time."""
         machine = self._core.machine
-        self._shelf.clear()
+        self._shelf.close()
         if machine.phase is not Phase.DEAD:
             machine.closed = True
         self.kill()
@@ -357,14 +357,18 @@ class ExtSession:
             raise stillborn(error) from error
 
     def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+        core = self._core
         call = self._submit(lambda core: core.branch(hold, force))
+        driver = self._driver
         try:
-            self._driver.wait(lambda: call.completion is not None)
+            driver.wait(lambda: call.state is not State.QUEUED)
+            if not driver.wait(lambda: call.completion is not None, MOST_TIME):
+                raise too_slow()
         except BaseException:
-            with self._driver.lock:
-                self._core.give_up(call)
+            with driver.lock:
+                core.give_up(call)
             raise
-        return self._core.branched(call, force), call.number
+        return core.branched(call, force), call.number
 
     def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
         """Keep the state as it is after the calls that are queued, for `rollback`. Files and the like are not kept.
@@ -387,17 +391,17 @@ class ExtSession:
             raise SessionClosed("the session was closed, and its checkpoints were dropped")
         token = new_token()
         fresh = ExtSession._of(old.core_of(found.clone(token), token, max(found.call, old.machine.count)))
-        shelf, driver = self._shelf, self._driver
+        driver = self._driver
         old.machine.give_way(f"the session was rolled back to {found.name!r}")
-        if old.machine.phase is not Phase.DEAD:
-            self._order(lambda: old.machine.kill())
-            driver.wait(lambda: old.machine.phase is Phase.DEAD, _END)
+        # from here on it is the new one, also if the wait for the end of the old one is interrupted
         self._finalizer.detach()
         fresh._finalizer.detach()
         self._core = fresh._core
         self._driver = fresh._driver
-        self._shelf = shelf
-        self._finalizer = weakref.finalize(self, _abandon, self._driver, shelf)
+        self._finalizer = weakref.finalize(self, _abandon, self._driver, self._shelf)
+        _order(driver, old.machine.kill)
+        if old.machine.phase is not Phase.DEAD:
+            driver.wait(lambda: old.machine.phase is Phase.DEAD, _END)
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -466,12 +470,7 @@ class ExtSession:
         return self._core.value_of(call)
 
     def _order(self, give: Callable[[], None]) -> None:
-        with self._driver.lock:
-            if self._core.owner != os.getpid() or self._core.link.closed:
-                return
-            give()
-            self._core.link.step(time.monotonic(), [])
-        Hub.get().notice(self._driver)
+        _order(self._driver, give)
 
     def _end_soon(self) -> None:
         """Kill the session; the hub sees to its end."""
@@ -498,11 +497,24 @@ def _events(driver: Driver, listener: deque[OutputChunk]) -> Iterator[OutputChun
         machine.listeners[:] = [each for each in machine.listeners if each is not listener]
 
 
+def _order(driver: Driver, give: Callable[[], None]) -> None:
+    """Carry out at once what `give()` asks of the machine."""
+    core = driver.core
+    with driver.lock:
+        if core.owner != os.getpid() or core.link.closed:
+            return
+        give()
+        core.link.step(time.monotonic(), [])
+    Hub.get().notice(driver)
+
+
 def _abandon(driver: Driver, shelf: Shelf) -> None:
     """The session's object is gone: so is the session."""
-    shelf.clear()
     core = driver.core
-    if core.owner != os.getpid() or core.link.closed:
+    if core.owner != os.getpid():
+        return
+    shelf.close()
+    if core.link.closed:
         return
     Hub.dismiss(driver)
     with driver.lock:

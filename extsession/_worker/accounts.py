@@ -66,6 +66,8 @@ class Accounts:
         return int(_stat_fields()[8])  # cminflt
 
     def _has_children(self) -> bool:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13: it cannot be asked without an effect
+            return True
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:

@@ -71,7 +71,7 @@ def _clone(server: Server, hold: bool) -> int:
         raise OSError("the controller could not make the descriptors for a branch")
     state = _random_state()
     try:
-        pid = server.family.clone(ends[ENDS - 1], mark)
+        pid = server.family.clone(ends[ENDS - 1], mark, vouch=True)
     except BaseException:
         _close(ends[: ENDS - 1])
         raise
@@ -98,6 +98,11 @@ def _begin(server: Server, ends: list[int], mark: int, hold: bool) -> None:
     else:
         disown_temporaries()
         become(server)
+    threading: Any = sys.modules.get("threading")
+    try:
+        threading.main_thread()._set_native_id()  # Python leaves that of the original: bpo-38707
+    except Exception:  # it is not loaded, or another one
+        return
 
 
 def _fail(server: Server, error: BaseException) -> None:

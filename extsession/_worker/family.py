@@ -53,11 +53,12 @@ class Family:
             self._poll.register(self.registrar, 0)
         return self._cloner
 
-    def clone(self, leash: int, mark: int) -> int:
+    def clone(self, leash: int, mark: int, vouch: bool = False) -> int:
         """0 in the clone, once it is announced; here its pid. OSError, CannotClone. Takes the leash over.
 
         The clone announces itself: this process may be killed at any moment, and a clone that goes on unknown to the
-        warden would be ended in the middle of the user's code.
+        warden would be ended in the middle of the user's code. vouch: it is announced by this process as well, before
+        it is told of: whoever knows of it may end this process.
         """
         try:
             cloner = self.get_ready()
@@ -72,18 +73,22 @@ class Family:
             finally:
                 self._router.cloning = False
             if pid == 0:
-                self.announce(leash, mark)
+                try:
+                    self.announce(os.getpid(), leash, mark)
+                except OSError:
+                    os._exit(71)
+            elif vouch:
+                try:
+                    self.announce(pid, leash, mark)
+                except OSError:  # it will see the same
+                    pass
             return pid
         finally:
             os.close(leash)
 
-    def announce(self, leash: int, mark: int) -> None:
-        """In the clone: tell the warden, and the controller."""
-        pid = os.getpid()
-        try:
-            send_descriptors(self.socket, b"%d %d" % (pid, mark), [leash])
-        except OSError:
-            os._exit(71)
+    def announce(self, pid: int, leash: int, mark: int) -> None:
+        """Tell the warden of a clone, and the controller."""
+        send_descriptors(self.socket, b"%d %d" % (pid, mark), [leash])
         _tell(leash, b"S %d\n" % pid)
 
 

@@ -109,7 +109,8 @@ class Warden:
     def _register(self) -> None:
         """A clone of a charge tells of itself: b"pid mark", with its leash. Nonsense is dropped: code could send it.
 
-        It does so before it does anything else, so who has not can be ended without anybody having seen it.
+        It does so before it does anything else, so who has not can be ended without anybody having seen it. Whom it was
+        cloned from may have told already.
         """
         import _socket
 
@@ -180,7 +181,7 @@ class Warden:
     def _look_at(self, charge: Charge) -> None:
         if charge.ended is None:
             try:
-                charge.ended = os.waitid(os.P_PID, charge.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                charge.ended = _end_of(charge.pid)
             except ChildProcessError:  # somebody else has collected it: cannot be
                 charge.report = False
                 charge.reported = True
@@ -194,6 +195,8 @@ class Warden:
         ours = {charge.pid for charge in self.charges.values()}
         if len(ours) == 1:  # the usual case without a look at all children
             (only,) = ours
+            if not hasattr(os, "waitid"):
+                return
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
@@ -357,6 +360,24 @@ def _drain(fd: int) -> None:
             pass
     except BlockingIOError:
         pass
+
+
+class _End:
+    """What waitid tells, made of what waitpid tells."""
+
+    def __init__(self, status: int) -> None:
+        signaled = os.WIFSIGNALED(status)
+        self.si_code = os.CLD_KILLED if signaled else os.CLD_EXITED
+        self.si_status = os.WTERMSIG(status) if signaled else os.WEXITSTATUS(status)
+
+
+def _end_of(pid: int) -> Any:
+    """How a child has ended, None if it has not. It is left to be collected, where that is possible."""
+    if hasattr(os, "waitid"):
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    # macOS before Python 3.13: its pid may come to mean another process before the controller has let go of it
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return _End(status) if found else None
 
 
 def _collect(pid: int) -> None:

@@ -208,18 +208,17 @@ async def test_cancelled_just_when_it_gets_one() -> None:
                 async with pool.acquire():
                     await anyio.sleep(0)
 
+        give = pool._crew._machine.started
+
+        def started(slot: int) -> None:
+            give(slot)
+            scope.cancel()
+
         async with anyio.create_task_group() as group:
             async with pool.acquire():
                 group.start_soon(wait)
                 await until(lambda: pool.statistics().waiting == 1)
-            await until(lambda: pool.statistics().starting == 1)
-            give = pool._crew._machine.started
-
-            def started(slot: int) -> None:
-                give(slot)
-                scope.cancel()
-
-            pool._crew._machine.started = started  # type: ignore[method-assign]
+                pool._crew._machine.started = started  # type: ignore[method-assign]
             await until(lambda: pool.statistics().given == 2)
             pool._crew._machine.started = give  # type: ignore[method-assign]
         assert scope.cancelled_caught

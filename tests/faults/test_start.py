@@ -296,6 +296,18 @@ def test_a_preload_that_prints_in_a_spawned_session(tmp_path: Path) -> None:
             assert (call.stdout, session.exit_output) == ("mine\n", ("hello\n", ""))
 
 
+def test_an_interpreter_without_waitid(sitecustomize: Any) -> None:
+    """As those of macOS are, before 3.13."""
+    with ExtSession(env=sitecustomize("import os; del os.waitid"), warm=False) as session:
+        assert works(session)
+        assert session.execute("import subprocess; subprocess.run(['echo', 'sub'])").wait(10).stdout == "sub\n"
+        assert works(session)
+        assert session.exit(3) == 3
+    with ExtSession(env=sitecustomize("import os; del os.waitid"), warm=False) as session:
+        call = session.execute("import os; os.kill(os.getpid(), 9)").wait(10)
+        assert call.completion.signal == "SIGKILL"
+
+
 def test_a_sitecustomize_that_exits(sitecustomize: Any) -> None:
     env = sitecustomize("import os, sys; print('bye', file=sys.stderr, flush=True); os._exit(9)")
     with pytest.raises(LaunchError, match="exit status 9") as caught:

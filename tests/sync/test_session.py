@@ -794,7 +794,7 @@ def test_interrupt_of_a_call_that_has_only_just_begun() -> None:
 
 def test_code_may_catch_an_interrupt(session: ExtSession) -> None:
     results = session.execute(
-        "import time\nprint('on', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')\n"
+        "import time\ntry:\n    print('on', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('caught')\n"
     )
     assert session.readline(SOON) == "on\n"
     session.interrupt()
