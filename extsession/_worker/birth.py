@@ -215,7 +215,7 @@ class Births:
             ends = [os.dup(theirs.fileno()) for _ in range(ENDS)]
             folder = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
             if is_clone:
-                family.announce(pid, ends[-1], 1)
+                family.announce(ends[-1], 1)
                 rehearse_marks()
             self._order(data, [*ends, folder])
             if is_clone:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: descriptors that come with an order to clone: channel, stdout, stderr, leash
 ENDS = 4
+#: seconds in which a clone must have announced itself
+_ATTENDED = 5.0
 #: bytes of an order: the mark of the clone
 ORDER_SIZE = 8
 _RLIMIT_LOCKS = 10
@@ -53,13 +55,14 @@ class Family:
             self._poll.register(self.registrar, 0)
         return self._cloner
 
-    def clone(self, leash: int, mark: int, vouch: bool = False) -> int:
+    def clone(self, leash: int, mark: int, attend: bool = False) -> int:
         """0 in the clone, once it is announced; here its pid. OSError, CannotClone. Takes the leash over.
 
         The clone announces itself: this process may be killed at any moment, and a clone that goes on unknown to the
-        warden would be ended in the middle of the user's code. vouch: it is announced by this process as well, before
-        it is told of: whoever knows of it may end this process.
+        warden would be ended in the middle of the user's code. attend: return here only when it is known and leads a
+        process session of its own, for whoever knows of the clone may end this process and all of its group.
         """
+        begun = os.pipe() if attend else None
         try:
             cloner = self.get_ready()
             if self._poll.poll(0):  # the warden is gone, or code has shut the socket down: nobody would watch over it
@@ -73,22 +76,24 @@ class Family:
             finally:
                 self._router.cloning = False
             if pid == 0:
-                try:
-                    self.announce(os.getpid(), leash, mark)
-                except OSError:
-                    os._exit(71)
-            elif vouch:
-                try:
-                    self.announce(pid, leash, mark)
-                except OSError:  # it will see the same
-                    pass
+                if attend:
+                    os.setsid()
+                self.announce(leash, mark)
+            elif begun is not None:
+                _await_end(begun)
             return pid
         finally:
             os.close(leash)
+            if begun is not None:
+                _close(begun)
 
-    def announce(self, pid: int, leash: int, mark: int) -> None:
-        """Tell the warden of a clone, and the controller."""
-        send_descriptors(self.socket, b"%d %d" % (pid, mark), [leash])
+    def announce(self, leash: int, mark: int) -> None:
+        """In a clone: tell the warden, and the controller."""
+        pid = os.getpid()
+        try:
+            send_descriptors(self.socket, b"%d %d" % (pid, mark), [leash])
+        except OSError:
+            os._exit(71)
         _tell(leash, b"S %d\n" % pid)
 
 
@@ -136,7 +141,8 @@ def settle(server: Server, ends: list[int], mark: int) -> None:
     router.renew({1: out, 2: err})
     server.channel.replace(channel)
     server.family.get_ready().die_with_parent()
-    os.setsid()
+    if os.getsid(0) != server.pid:
+        os.setsid()
     if mark:
         set_mark(mark)
 
@@ -192,3 +198,19 @@ def _tell(leash: int, line: bytes) -> None:
         os.write(leash, line)
     except OSError:  # the controller does not want the clone any more, which finds out by itself
         return
+
+
+def _await_end(pipe: tuple[int, int]) -> None:
+    """Wait until the other process has closed its end, or has ended, or for so long that it must be stopped."""
+    import select
+
+    reading, writing = pipe
+    os.dup2(reading, writing, False)  # our own end would keep it open
+    poll = select.poll()
+    poll.register(reading, 0)
+    poll.poll(int(_ATTENDED * 1000))
+
+
+def _close(fds: tuple[int, int]) -> None:
+    for fd in fds:
+        os.close(fd)
