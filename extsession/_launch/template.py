@@ -93,7 +93,6 @@ class Template:
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._watched: tuple[str, ...] = ()
         self._stamps: Any = None
-        self._limit = 0  # of its open files at the time
 
     def clone(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> local.LocalProcess:
         """Order a session; its process says Ready by itself. TemplateGone; OSError where there are no descriptors.
