@@ -150,7 +150,7 @@ class Births:
         server.pid = os.getpid()
         self._control.close()
         os.close(self._nobody)
-        self._cloner.die_with_parent()
+        self._family.die_with_warden()
         self._setsid()
         if mark:
             set_mark(mark)
