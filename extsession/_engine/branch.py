@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._launch.base import Process
+from .._launch.checkpoint import settings
 from .._protocol import messages, values
 from .._protocol.census import Census, Finding
 from .._protocol.faults import BadMessage, ProtocolFault
@@ -37,11 +38,13 @@ class Parcel:
 class Branch:
     """A clone that a call asks for. hold: it is to be a checkpoint; force: what is risky is done.
 
-    The clone's descriptors are made when the session is ready to give them to it.
+    The clone's descriptors are made when the session is ready to give them to it. token: of the session that it is to
+    be, which it is told at once; empty for a checkpoint.
     """
 
-    def __init__(self, hold: bool, force: bool) -> None:
+    def __init__(self, hold: bool, force: bool, token: bytes = b"") -> None:
         self.hold = hold
+        self.token = token
         self.data = values.encode({"hold": hold, "force": force})
         self.asked = False
         self._process: Process | None = None
@@ -50,6 +53,8 @@ class Branch:
         """The answer to CLONING. Without descriptors where there are none left: the call fails then."""
         try:
             self._process, mark, theirs = parent.prepare_clone()
+            if self.token:
+                self._process.channel.send(settings(self.token))  # waits there for the clone
         except OSError:
             return Parcel(pack_frame(messages.ENDS, call, bytes(8)), None)
         return Parcel(pack_frame(messages.ENDS, call, mark.to_bytes(8, "little")), theirs)

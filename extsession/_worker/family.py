@@ -129,24 +129,25 @@ def serve_orders(server: Server) -> bool:
 
 def _clone(server: Server, ends: list[int], mark: int) -> bool:
     """Whether this is the clone. In the original, all but the leash is left to be closed."""
+    copies = server.router.copies()
     try:
         pid = server.family.clone(ends[ENDS - 1], mark)
     except OSError:  # told on the leash
         pid = -1
     if pid == 0:
-        settle(server, ends, mark)
+        settle(server, ends, mark, copies)
         return True
     ends.pop()
     return False
 
 
-def settle(server: Server, ends: list[int], mark: int) -> None:
-    """In a clone: take over its descriptors, and be nobody's part any more."""
+def settle(server: Server, ends: list[int], mark: int, copies: Any) -> None:
+    """In a clone: take over its descriptors, and be nobody's part any more. copies: of `Router.copies`."""
     channel, out, err = ends[: ENDS - 1]
     server.pid = os.getpid()
     server.evaluator.inside = False
     router = server.router
-    router.renew({1: out, 2: err})
+    router.renew({1: out, 2: err}, copies)
     server.channel.replace(channel)
     server.family.die_with_warden()
     if os.getsid(0) != server.pid:
