@@ -175,10 +175,10 @@ class SessionMachine:
             self.error = SessionClosed(why)
 
     def require_alive(self) -> None:
+        if self.closed and not isinstance(self.error, SessionClosed):
+            raise SessionClosed("the session was closed")
         if self.error is not None:
             raise self.error
-        if self.closed:
-            raise SessionClosed("the session was closed")
         if self.phase in (Phase.DEAD, Phase.EXITING):
             raise SessionClosed("the session has ended")
 

@@ -71,7 +71,7 @@ def _clone(server: Server, hold: bool) -> int:
         raise OSError("the controller could not make the descriptors for a branch")
     state = _random_state()
     try:
-        pid = server.family.clone(ends, mark, vouch=True)
+        pid = server.family.clone(ends[ENDS - 1], mark, attend=True)
     except BaseException:
         _close(ends[: ENDS - 1])
         raise

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .serve import Server
 
 #: bytecode settles within 8 to 16 runs
-_TIMES = 24
+TIMES = 24
 _CALLS = (
     (messages.EXEC, messages.WANT_REPR, "pass"),
     (messages.EXEC, messages.WANT_REPR, "print(1)"),
@@ -24,7 +24,7 @@ _CALLS = (
 )
 
 
-def rehearse(server: Server, times: int = _TIMES) -> None:
+def rehearse(server: Server, times: int = TIMES) -> None:
     """Serve a few calls that nobody has sent. Afterwards the session is as if it had not."""
     import _socket
 

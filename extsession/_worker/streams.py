@@ -43,7 +43,7 @@ class Router:
         self.outlived = False  # threads or tasks of earlier calls are alive
         self.burst: Burst | None = None
         self.damaged = False  # descriptor 1 or 2 was found closed
-        self.parked = False  # of a template: there is only one holder of each pipe, and no user code has run
+        self.parked = False  # of a template, which is what its clone is to be before that is cloned
         self.cloning = False  # the fork that is going on is ours
         self.interrupted = False  # an interrupt came while our own code ran: for the user's code to take
         self._token: bytes | None = token
@@ -213,10 +213,13 @@ class Router:
     def forked(self) -> None:
         """In a child that the code has forked: it writes to the pipes, and says nothing to the controller."""
         self.lock = RLock()
-        self._token = None
         if self.cloning:
             self.cloning = False
+            if not self.parked:
+                self._token = None
+            self.parked = False
             return
+        self._token = None
         self.outlived = False
         self.burst = None
         for text in self.text.values():
