@@ -346,11 +346,3 @@ def test_a_full_disk_for_temporary_files(watch: Any, tmp_path: Path) -> None:
         assert [entry.name for entry in os.scandir(folder) if entry.name not in ("full", "more")] == []
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
-
-
-def test_many_sessions_through_a_template() -> None:
-    """Nothing grows in the controller, the template and the warden. With 10000: `python -m benchmarks.soak 10000`."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("templates are made on Linux only")
-    soak = pytest.importorskip("benchmarks.soak").soak
-    assert soak(COUNT) == []
