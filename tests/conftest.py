@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +41,17 @@ def _hub_is_there() -> None:
     """Hub and template live as long as the process: make them before the first count."""
     with ExtSession() as session:
         session.execute("pass")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_idle_threads() -> Iterator[None]:
+    """trio keeps a thread that has nothing to do for ten seconds: too long for the leak check.
+
+    A session is started in a thread where its template has to be started first.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)
+        yield
 
 
 @pytest.fixture(autouse=True)

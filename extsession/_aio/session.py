@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from .._engine import owned
 from .._engine.branch import MOST_TIME, stillborn, too_slow
-from .._engine.call import State
+from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
 from .._engine.link import new_token
@@ -26,7 +26,6 @@ from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
 from .._engine.usage import Pace, SessionUsage
 from .._launch.base import Launcher, Process
-from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
@@ -404,11 +403,10 @@ class AsyncExtSession:
         return made[0] if count is None else made
 
     async def _branch(self, force: bool) -> AsyncExtSession:
-        process, number = await self._clone(False, force)
-        token = new_token()
-        process.first = settings(token)
+        process, call = await self._clone(False, force)
+        token = self._here().core.token_of(call)
         try:
-            branch = await self._session_of(process, token, number)
+            branch = await self._session_of(process, token, call.number)
         except LaunchError as error:
             raise stillborn(error) from error
         branch._is_branch = True
@@ -430,7 +428,7 @@ class AsyncExtSession:
             raise
         return branch
 
-    async def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+    async def _clone(self, hold: bool, force: bool) -> tuple[Process, Call]:
         driver = self._here()
         core = driver.core
         await driver.check_cancelled()
@@ -444,12 +442,12 @@ class AsyncExtSession:
         except BaseException:
             core.give_up(call)
             raise
-        return core.branched(call, force), call.number
+        return core.branched(call, force), call
 
     async def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
         """Keep the state as it is after the calls that are queued; as ExtSession.checkpoint."""
-        process, number = await self._clone(True, force)
-        return self._shelf.add(name, number - 1, process)
+        process, call = await self._clone(True, force)
+        return self._shelf.add(name, call.number - 1, process)
 
     async def rollback(self, checkpoint: Checkpoint | str) -> None:
         """Make the state what it was at a checkpoint; as ExtSession.rollback."""

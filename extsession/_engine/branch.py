@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._launch.base import Process
+from .._launch.checkpoint import settings
 from .._protocol import messages, values
 from .._protocol.census import Census, Finding
 from .._protocol.faults import BadMessage, ProtocolFault
@@ -29,19 +30,22 @@ class Parcel:
         return () if self._ends is None else tuple(self._ends.numbers())
 
     def close(self) -> None:
-        if self._ends is not None:
-            self._ends.close()
-            self._ends = None
+        # forgotten first: a process that another thread forks in between must not close the same numbers again
+        ends, self._ends = self._ends, None
+        if ends is not None:
+            ends.close()
 
 
 class Branch:
     """A clone that a call asks for. hold: it is to be a checkpoint; force: what is risky is done.
 
-    The clone's descriptors are made when the session is ready to give them to it.
+    The clone's descriptors are made when the session is ready to give them to it. token: of the session that it is to
+    be, which it is told at once; empty for a checkpoint.
     """
 
-    def __init__(self, hold: bool, force: bool) -> None:
+    def __init__(self, hold: bool, force: bool, token: bytes = b"") -> None:
         self.hold = hold
+        self.token = token
         self.data = values.encode({"hold": hold, "force": force})
         self.asked = False
         self._process: Process | None = None
@@ -50,6 +54,8 @@ class Branch:
         """The answer to CLONING. Without descriptors where there are none left: the call fails then."""
         try:
             self._process, mark, theirs = parent.prepare_clone()
+            if self.token:
+                self._process.channel.send(settings(self.token))  # waits there for the clone
         except OSError:
             return Parcel(pack_frame(messages.ENDS, call, bytes(8)), None)
         return Parcel(pack_frame(messages.ENDS, call, mark.to_bytes(8, "little")), theirs)

@@ -93,7 +93,6 @@ class Template:
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._watched: tuple[str, ...] = ()
         self._stamps: Any = None
-        self._limit = 0  # of its open files at the time
 
     def clone(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> local.LocalProcess:
         """Order a session; its process says Ready by itself. TemplateGone; OSError where there are no descriptors.
@@ -121,7 +120,6 @@ class Template:
                 process = self._make_with(message, folder)
         self.sessions += 1
         self.used = time.monotonic()
-        self._fill_stock()
         return process
 
     def _make_with(self, message: bytes, folder: int) -> local.LocalProcess:
@@ -134,8 +132,9 @@ class Template:
             raise
         return process
 
-    def _fill_stock(self) -> None:
-        if self.stock.most:
+    def fill_stock(self) -> None:
+        """Make the spare sessions that are wanted."""
+        if self.stock.most and not self.is_over:
             with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
                 self.stock.fill(self._make)
 
@@ -165,7 +164,7 @@ class Template:
         """Keep up to so many sessions ready."""
         self.stock.most = most
         self.stock.shrink(most)
-        self._fill_stock()
+        self.fill_stock()
 
     def _was_silent(self, since: float) -> None:
         """A session was given up before it was made."""
@@ -211,6 +210,8 @@ class Template:
         """Let spare sessions go that nobody has needed for long; collect it if it has ended, or should have."""
         self._tended = now = time.monotonic()
         self.stock.tend(now)
+        if self.stock.take_due(now):
+            self.fill_stock()
         if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 

@@ -21,7 +21,6 @@ from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
 from .._engine.usage import Pace, SessionUsage
 from .._launch.base import Launcher, Process
-from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
@@ -351,15 +350,14 @@ class ExtSession:
         return made[0] if count is None else made
 
     def _branch(self, force: bool) -> ExtSession:
-        process, number = self._clone(False, force)
-        token = new_token()
-        process.first = settings(token)
+        process, call = self._clone(False, force)
+        core = self._core
         try:
-            return ExtSession._of(self._core.core_of(process, token, number))
+            return ExtSession._of(core.core_of(process, core.token_of(call), call.number))
         except LaunchError as error:
             raise stillborn(error) from error
 
-    def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+    def _clone(self, hold: bool, force: bool) -> tuple[Process, Call]:
         core = self._core
         call = self._submit(lambda core: core.branch(hold, force))
         driver = self._driver
@@ -371,7 +369,7 @@ class ExtSession:
             with driver.lock:
                 core.give_up(call)
             raise
-        return core.branched(call, force), call.number
+        return core.branched(call, force), call
 
     def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
         """Keep the state as it is after the calls that are queued, for `rollback`. Files and the like are not kept.
@@ -379,8 +377,8 @@ class ExtSession:
         name: to go back by it; a new one takes the place of an old one of the same name. Of more than
         `max_checkpoints`, the oldest is dropped. Raises ForkRefused as `fork` does.
         """
-        process, number = self._clone(True, force)
-        return self._shelf.add(name, number - 1, process)
+        process, call = self._clone(True, force)
+        return self._shelf.add(name, call.number - 1, process)
 
     def rollback(self, checkpoint: Checkpoint | str) -> None:
         """Make the state what it was at a checkpoint, as often as wanted, also of a session that has died since.

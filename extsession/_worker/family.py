@@ -40,6 +40,7 @@ class Family:
         self.socket: Any = None  # to the warden
         self._poll: Any = None
         self._cloner: Cloner | None = None
+        self.parent = 0  # the warden, at the last clone
 
     def get_ready(self) -> Cloner:
         """Load what cloning takes; CannotClone."""
@@ -68,6 +69,7 @@ class Family:
             if self._poll.poll(0):  # the warden is gone, or code has shut the socket down: nobody would watch over it
                 raise CannotClone("its warden takes in no clones any more")
             self._router.cloning = True
+            self.parent = os.getppid()
             try:
                 pid = cloner.clone()
             except OSError as error:
@@ -86,6 +88,12 @@ class Family:
             os.close(leash)
             if begun is not None:
                 _close(begun)
+
+    def die_with_warden(self) -> None:
+        """In a clone: the kernel is to kill this process when the warden ends, unless it has done so before."""
+        self.get_ready().die_with_parent()
+        if os.getppid() != self.parent:
+            os._exit(71)
 
     def announce(self, leash: int, mark: int) -> None:
         """In a clone: tell the warden, and the controller."""
@@ -121,26 +129,27 @@ def serve_orders(server: Server) -> bool:
 
 def _clone(server: Server, ends: list[int], mark: int) -> bool:
     """Whether this is the clone. In the original, all but the leash is left to be closed."""
+    copies = server.router.copies()
     try:
         pid = server.family.clone(ends[ENDS - 1], mark)
     except OSError:  # told on the leash
         pid = -1
     if pid == 0:
-        settle(server, ends, mark)
+        settle(server, ends, mark, copies)
         return True
     ends.pop()
     return False
 
 
-def settle(server: Server, ends: list[int], mark: int) -> None:
-    """In a clone: take over its descriptors, and be nobody's part any more."""
+def settle(server: Server, ends: list[int], mark: int, copies: Any) -> None:
+    """In a clone: take over its descriptors, and be nobody's part any more. copies: of `Router.copies`."""
     channel, out, err = ends[: ENDS - 1]
     server.pid = os.getpid()
     server.evaluator.inside = False
     router = server.router
-    router.renew({1: out, 2: err})
+    router.renew({1: out, 2: err}, copies)
     server.channel.replace(channel)
-    server.family.get_ready().die_with_parent()
+    server.family.die_with_warden()
     if os.getsid(0) != server.pid:
         os.setsid()
     if mark:

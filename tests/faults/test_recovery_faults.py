@@ -519,7 +519,9 @@ def test_a_session_that_answers_nonsense_about_its_checkpoint(session: ExtSessio
 
 
 @pytest.mark.parametrize("loop", ["trio", "asyncio"])
-def test_async(loop: str) -> None:
+def test_async(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)
+
     async def work() -> None:
         async with AsyncExtSession(recover=True, ladder=QUICK) as session:
             await (await session.execute("import os, time; x = 1"))
