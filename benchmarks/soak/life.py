@@ -202,6 +202,9 @@ class _Use:
         if found != zlib.crc32(b"soak"):
             self.tally.wrong("wrong attributions", 1, f"eval gave {found!r}")
         self.tally.add("calls", "finished")
+        usage = yield lambda: self.session.usage()
+        if not 0 <= usage.processes < 1000 or usage.rss < 0:
+            self.tally.wrong("wrong states", 1, f"usage gave {usage}")
 
     def _fill(self) -> Life:
         """Write into a folder that is full."""
