@@ -35,8 +35,13 @@ from .tally import Tally
 Life = Generator[Callable[[], Any], Any, None]
 
 LADDER = Ladder(interrupt=0.5, terminate=0.5)
-#: seconds that a call's code may take, and those after which one that nobody hears of hangs
-TIMEOUT, HANG = 8.0, 30.0
+#: seconds that a call's code may take
+TIMEOUT = 8.0
+#: seconds in which a session, or one that takes its place, must be there
+START = 10.0
+#: seconds after which what nobody hears of hangs: a call may have to wait for a stopped session to be given up while it
+#: makes its checkpoint (30), for another one in its place, and for the ladder
+HANG = 60.0
 _KINDS = ("warm", "warm", "warm", "spawned", "recover", "recover")
 #: errors that a session may give to its user while its processes are killed
 ALLOWED = (SessionDied, SessionClosed, LaunchError, RemoteProtocolError, CheckpointGone, ForkRefused, LimitExceeded)
@@ -74,7 +79,12 @@ class User:
 
     def _life(self) -> Life:
         kind = self.rng.choice(_KINDS)
-        options: dict[str, Any] = {"ladder": LADDER, "warm": kind != "spawned", "recover": kind == "recover"}
+        options: dict[str, Any] = {
+            "start_timeout": START,
+            "ladder": LADDER,
+            "warm": kind != "spawned",
+            "recover": kind == "recover",
+        }
         self.begin(f"start of a {kind} session")
         session = yield lambda: self.start(**options)
         self.tally.add("sessions", kind)
@@ -82,8 +92,10 @@ class User:
         try:
             yield from _Use(self, session, kind).go(self.rng.randrange(1, 25))
         finally:
+            doing = self.doing
             self.begin("close")
             yield from _close(session)
+            self.doing = doing
 
 
 class _Use:

@@ -98,7 +98,7 @@ def _load(
             next_look = time.monotonic() + max(1.0, seconds / 10)
             memory.append(psutil.Process().memory_info().rss // 2**20)
     stop.set()
-    last = time.monotonic() + 2 * HANG
+    last = time.monotonic() + HANG + 30
     while any(thread.is_alive() for thread in threads) and time.monotonic() < last:
         time.sleep(0.05)
         _look_for_hangs(tally, everyone)
