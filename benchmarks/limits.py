@@ -103,7 +103,9 @@ class RawFork:
         for fd in numbers:
             os.close(fd)
         if not os.read(self._reaped, 1):
-            raise ChildProcessError(f"the process to be forked ended with status {self._process.wait()}")
+            status = self._process.wait()
+            self.close()
+            raise ChildProcessError(f"the process to be forked ended with status {status}")
 
     def __call__(self) -> None:
         os.write(self._write, b"x")

@@ -21,7 +21,7 @@ RAW, BARE = "raw fork + reply", "python -I -S -c pass"
 TEMPLATE, STOCK = "extsession, template", "extsession, from a stock of 4"
 FORKSERVER, IPYKERNEL = peers.ForkServer.name, peers.IPyKernel.name
 #: seconds that a stock is given to fill itself
-_PAUSE = 0.05
+_PAUSE = 0.005
 
 
 def start(**options: Any) -> ExtSession:
@@ -38,12 +38,17 @@ def _of_template(count: int, **options: Any) -> Callable[[], float]:
 
 def _of_stock(count: int, size: int = 4) -> float:
     """Each of them a while after the last, with a stock for this turn only: it belongs to the template of all."""
-    extsession.warm_up(stock=size)
+    info = extsession.warm_up(stock=size)
     try:
-        # a stock grows as it is found empty
-        for session in [start() for _ in range(size + 1)]:
-            session.close()
-        time.sleep(_PAUSE)
+        assert info is not None
+        for _ in range(10):  # a stock grows as it is found empty
+            for session in [start() for _ in range(size + 1)]:
+                session.close()
+            time.sleep(10 * _PAUSE)
+            if any(each.pid == info.pid and each.ready == size for each in extsession.templates()):
+                break
+        else:
+            raise TimeoutError("the stock does not fill")
 
         def end(session: ExtSession) -> None:
             session.close()

@@ -121,7 +121,6 @@ class Template:
                 process = self._make_with(message, folder)
         self.sessions += 1
         self.used = time.monotonic()
-        self._fill_stock()
         return process
 
     def _make_with(self, message: bytes, folder: int) -> local.LocalProcess:
@@ -134,8 +133,9 @@ class Template:
             raise
         return process
 
-    def _fill_stock(self) -> None:
-        if self.stock.most:
+    def fill_stock(self) -> None:
+        """Make the spare sessions that are wanted."""
+        if self.stock.most and not self.is_over:
             with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
                 self.stock.fill(self._make)
 
@@ -165,7 +165,7 @@ class Template:
         """Keep up to so many sessions ready."""
         self.stock.most = most
         self.stock.shrink(most)
-        self._fill_stock()
+        self.fill_stock()
 
     def _was_silent(self, since: float) -> None:
         """A session was given up before it was made."""
@@ -211,6 +211,8 @@ class Template:
         """Let spare sessions go that nobody has needed for long; collect it if it has ended, or should have."""
         self._tended = now = time.monotonic()
         self.stock.tend(now)
+        if self.stock.take_due(now):
+            self.fill_stock()
         if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 
@@ -290,6 +292,9 @@ class _Starting:
             if process.leash in ready:
                 report = process.read_leash()
                 if report is not None:
+                    self._receive()  # its last words: what is wrong with a preload
+                    if self._fields is not None:
+                        break
                     self._take_all_text(pipes)
                     if report.exit_code is None and report.signal is None:
                         report = process.early_end()

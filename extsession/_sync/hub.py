@@ -44,7 +44,7 @@ class Hub:
         self._asleep = False
         self._thread = threading.Thread(target=self._run, name="extsession-hub", daemon=True)
         self._thread.start()
-        templates.call_when_due(self.ring)
+        templates.call_when_due(self.look_soon)
 
     @classmethod
     def get(cls) -> Hub:
@@ -78,6 +78,11 @@ class Hub:
             return
         driver.noticed = True
         self._noticed.append(driver)
+        if self._asleep:
+            self.ring()
+
+    def look_soon(self) -> None:
+        """Something may be due earlier than it was."""
         if self._asleep:
             self.ring()
 

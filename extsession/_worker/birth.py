@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 #: bytes of an order, at most
 _ROOM = 16384
 _SPARE: dict[str, Any] = {}
-_AT_ONCE = b"\0" * 16  # a token for rehearsals
+_NOTHING = marshal.dumps({"token": bytes(16), "template": 0, "changes": {}, "variables": None}, 2)
+_PLAYED = len(_NOTHING).to_bytes(4, "little") + _NOTHING  # settings for rehearsals
 
 
 class Births:
@@ -146,7 +147,7 @@ class Births:
     def _live(self, mark: int, settings: dict[str, Any], folder: int) -> None:
         """In the clone: be nobody's part any more, be what is wanted, and say Ready."""
         server = self._server
-        server.pid = pid = os.getpid()
+        server.pid = os.getpid()
         self._control.close()
         os.close(self._nobody)
         self._family.die_with_warden()
@@ -154,10 +155,25 @@ class Births:
         if mark:
             set_mark(mark)
         if settings is _SPARE:
-            rehearse(server, 1)
-            settings, fds = read_settings(server.channel)
-            server.reborn(settings["token"])
-            folder = fds[0] if fds else -1
+            rehearse(server, 1, self._play)
+            self._wait()
+        else:
+            self._be(settings, folder)
+
+    def _wait(self) -> None:
+        """In a spare: for its settings."""
+        settings, fds = read_settings(self._server.channel)
+        self._server.reborn(settings["token"])
+        self._be(settings, fds[0] if fds else -1)
+
+    def _play(self, controller: Any) -> None:
+        """What a spare will do, with settings that nobody has sent."""
+        controller.send(_PLAYED)
+        self._wait()
+
+    def _be(self, settings: dict[str, Any], folder: int) -> None:
+        server = self._server
+        pid = server.pid
         if folder >= 0 or settings["changes"] or settings["variables"]:
             self._apply(settings, folder)
         if self._has_plan or pid == settings["template"]:
@@ -187,9 +203,7 @@ class Births:
         kept = [(fd, os.dup(fd)) for fd in (*channel.descriptors(), 1, 2, *server.router.pipes.values())]
         pid, before, syscall, control = server.pid, family.socket, cloner.syscall, self._control
         family.socket = theirs
-        settings = {"token": _AT_ONCE, "template": 0, "changes": {}, "variables": None}
-        message = marshal.dumps(settings, 2)
-        data = bytes(ORDER_SIZE) + len(message).to_bytes(4, "little") + message
+        data = bytes(ORDER_SIZE) + _PLAYED
         nobody = self._nobody
         for number in range(TIMES):
             is_clone = number % 2

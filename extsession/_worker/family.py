@@ -40,7 +40,7 @@ class Family:
         self.socket: Any = None  # to the warden
         self._poll: Any = None
         self._cloner: Cloner | None = None
-        self.parent = 0  # the warden, at the last clone
+        self._parent = 0  # the warden, at the last clone
 
     def get_ready(self) -> Cloner:
         """Load what cloning takes; CannotClone."""
@@ -69,7 +69,7 @@ class Family:
             if self._poll.poll(0):  # the warden is gone, or code has shut the socket down: nobody would watch over it
                 raise CannotClone("its warden takes in no clones any more")
             self._router.cloning = True
-            self.parent = os.getppid()
+            self._parent = os.getppid()
             try:
                 pid = cloner.clone()
             except OSError as error:
@@ -92,7 +92,7 @@ class Family:
     def die_with_warden(self) -> None:
         """In a clone: the kernel is to kill this process when the warden ends, unless it has done so before."""
         self.get_ready().die_with_parent()
-        if os.getppid() != self.parent:
+        if os.getppid() != self._parent:
             os._exit(71)
 
     def announce(self, leash: int, mark: int) -> None:
