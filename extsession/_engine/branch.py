@@ -30,9 +30,10 @@ class Parcel:
         return () if self._ends is None else tuple(self._ends.numbers())
 
     def close(self) -> None:
-        if self._ends is not None:
-            self._ends.close()
-            self._ends = None
+        # forgotten first: a process that another thread forks in between must not close the same numbers again
+        ends, self._ends = self._ends, None
+        if ends is not None:
+            ends.close()
 
 
 class Branch:
