@@ -18,6 +18,7 @@ from ._engine.core import Statistics
 from ._engine.output import OutputChunk, RichOutput
 from ._engine.pool import PoolStatistics
 from ._engine.shelf import Checkpoint
+from ._engine.usage import SessionUsage
 from ._engine.warm import TemplateInfo, templates, warm_up
 from ._protocol.census import Census, Finding
 from ._protocol.records import ErrorInfo
@@ -103,6 +104,7 @@ __all__ = [
     "SessionClosed",
     "SessionDied",
     "SessionPool",
+    "SessionUsage",
     "Statistics",
     "Step",
     "TemplateInfo",

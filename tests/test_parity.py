@@ -51,6 +51,7 @@ ADDED = {
 PLAIN = {
     "AsyncExtSession.__getitem__",
     "AsyncExtSession.events",
+    "AsyncExtSession.samples",
     "AsyncExtSession.statistics",
     "AsyncExtResults.__await__",
     "AsyncExtResults.__aiter__",

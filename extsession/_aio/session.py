@@ -24,6 +24,7 @@ from .._engine.machine import Phase, SessionMachine
 from .._engine.output import OutputChunk
 from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
+from .._engine.usage import Pace, SessionUsage
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
@@ -475,6 +476,19 @@ class AsyncExtSession:
         """What the session has cost so far."""
         return self._here().core.statistics(self._shelf)
 
+    async def usage(self, *, pss: bool = False) -> SessionUsage:
+        """What the session and all that it has started use now; as ExtSession.usage. In a thread if `pss` is wanted."""
+        core = self._here().core
+        if pss:
+            return await anyio.to_thread.run_sync(core.usage, True)
+        await anyio.lowlevel.checkpoint()
+        return core.usage(False)
+
+    def samples(self, interval: float = 1.0, *, pss: bool = False) -> AsyncIterator[SessionUsage]:
+        """`usage()` now, and every `interval` seconds from then on; ends with the session."""
+        self._here()
+        return _Samples(self, Pace(interval), pss)
+
     @property
     def exit_output(self) -> tuple[str, str]:
         """(stdout, stderr) of the session outside of all calls: while it started, and while it ended."""
@@ -567,3 +581,28 @@ class _Events:
         machine = self._driver.machine
         # not remove(): deques with the same chunks are equal
         machine.listeners[:] = [each for each in machine.listeners if each is not self._listener]
+
+
+class _Samples:
+    """Iterates over what a session uses. No generator: trio minds one that is left by `break`."""
+
+    def __init__(self, session: AsyncExtSession, pace: Pace, pss: bool) -> None:
+        self._session = session
+        self._pace = pace
+        self._pss = pss
+        self._is_first = True
+
+    def __aiter__(self) -> _Samples:
+        return self
+
+    async def __anext__(self) -> SessionUsage:
+        session = self._session
+        if not self._is_first:
+            driver = session._here()
+            with anyio.move_on_after(self._pace.next()):
+                await driver.until(lambda: driver.machine.phase is Phase.DEAD)
+        self._is_first = False
+        if not session.is_alive:
+            await anyio.lowlevel.checkpoint()
+            raise StopAsyncIteration
+        return await session.usage(pss=self._pss)

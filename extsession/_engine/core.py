@@ -17,6 +17,7 @@ from .._launch.base import Launcher, Process, Spec
 from .._launch.interpreter import Interpreter, find
 from .._launch.local import LocalLauncher, require_platform
 from .._launch.templates import WarmLauncher
+from .._launch.usage import TreeUsage
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
@@ -33,6 +34,7 @@ from .recovery import Recovery
 from .shelf import Shelf
 from .stdin import CallStdin, InputCallback
 from .travel import refused
+from .usage import SessionUsage
 
 _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
 
@@ -145,6 +147,7 @@ class Core:
         self.is_unwanted: Callable[[], bool] = bool  # asked while a launch takes long
         self._want = _WANTS[options.display]
         self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
+        self.began: float
         self.machine: SessionMachine
         self.link: Link
 
@@ -157,12 +160,13 @@ class Core:
     def begin(self, process: Process, token: bytes, timeout: float | None) -> None:
         """Go on with a process that has been started. timeout: seconds in which it must have said Ready."""
         options = self.options
+        self.began = time.monotonic()
         self.machine = SessionMachine(
             token=token,
             python=self.interpreter.path,
             command=process.command,
             first=process.first,
-            now=time.monotonic(),
+            now=self.began,
             start_timeout=timeout,
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
@@ -398,6 +402,19 @@ class Core:
             checkpoint_memory=shelf.memory(),
             recoveries=0 if recovery is None else recovery.count,
             unprotected=None if recovery is None else recovery.unprotected,
+        )
+
+    def usage(self, pss: bool) -> SessionUsage:
+        """What the session uses now; looks at its processes from outside, and never waits for it."""
+        machine, link = self.machine, self.link
+        found = TreeUsage()
+        if machine.ready is not None and machine.phase is not Phase.DEAD:
+            found = link.process.usage(machine.ready["pid"], pss)
+        return SessionUsage(
+            *found,
+            bytes_in=link.sent,
+            bytes_out=link.received + machine.bytes_in,
+            wall=time.monotonic() - self.began,
         )
 
     def retire(self, error: ExtSessionError) -> None:

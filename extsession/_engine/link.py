@@ -47,6 +47,8 @@ class Link:
         self.process: Process
         self.machine = machine
         self.closed = False
+        self.sent = 0  # bytes, through the channel
+        self.received = 0
         bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
         self._bounds = bounds
         self._channel_open = False
@@ -111,6 +113,7 @@ class Link:
     def take(self, data: bytes, now: float) -> None:
         """What `receive` gave."""
         machine = self.machine
+        self.received += len(data)
         if len(data) >= messages.PLAIN_DONE_SIZE and machine.plain_done(data):
             self._finish_call(now)
         elif data:
@@ -186,6 +189,7 @@ class Link:
         if not machine.outgoing and self._channel_open:
             try:
                 count = self._channel.send(frame, _NOW)
+                self.sent += count
             except OSError:
                 count = 0  # flush() meets the error again, and sees to it
             if count == len(frame) and not machine.orders:
@@ -206,6 +210,7 @@ class Link:
                 if type(piece) is Parcel:
                     piece = outgoing[0] = self._send_parcel(piece)
                 count = self._channel.send(piece, _NOW)
+                self.sent += count
             except BlockingIOError:
                 break
             except OSError:
@@ -266,6 +271,7 @@ class Link:
                 self._close_channel()
                 machine.on_eof(now)
                 return
+            self.received += count
             self._take_frames(frames, now)
             if last:
                 return

@@ -118,6 +118,8 @@ class SessionMachine:
         self._ended_by: Outcome | None = None
         self._eof = False
         self._broken = False  # it broke the protocol
+        # how the process ended that another one is to take the place of, and in which call: told when that is there
+        self._fallen: tuple[ExitReport, Call | None] | None = None
         self._done_error: ErrorInfo | None = None  # what `draining` tells of
         self._merger = Merger(token, self._text, self._place)
         self._placed: dict[int, int] = {}
@@ -359,10 +361,22 @@ class SessionMachine:
             assert self.recovery is not None
             self.recovery.is_tried = True
             self.phase = Phase.STARTING
+            self._fallen = report, current
             if current is not None:
-                self._end_current(current, report, name, reasons.died(report, current, False, recovered=True))
+                current.deadline = None
+                current.input_waiting = False
             return
+        if self._fallen is not None:  # it could not be brought back
+            assert self.recovery is not None
+            self.recovery.why_none = str(report)
+            (report, current), self._fallen = self._fallen, None
+            name = report.signal_name
+            was = Phase.RUNNING
+            if self.error is None:
+                self.error = reasons.died(report, current, False, unprotected=self.recovery.why_none)
         self.phase = Phase.DEAD
+        self._merger.end()
+        self._last = None
         self.report = report
         if self.error is None:
             self.error = self._why(was, report, current)
@@ -420,7 +434,7 @@ class SessionMachine:
             self.orders.append(Order.FLUSH)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
-            if self.phase is Phase.STARTING and self.error is None:
+            if self.phase is Phase.STARTING and self.error is None and self._fallen is None:
                 what = "was not there in time"
                 self.error = reasons.not_started(self._python, self._command, what, self._printed())
             self.orders.append(Order.KILL)
@@ -531,6 +545,11 @@ class SessionMachine:
         self.phase = Phase.IDLE
         self._deadline = None
         self._merger.settle()
+        if self._fallen is not None:
+            (report, fallen), self._fallen = self._fallen, None
+            if fallen is not None:
+                error = reasons.died(report, fallen, False, recovered=True)
+                self._end_current(fallen, report, report.signal_name, error)
         if self.recovery is not None:
             if self.recovery.checkpoint is None:
                 self._queue.appendleft(self.recovery.ask())

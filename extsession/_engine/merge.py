@@ -86,6 +86,11 @@ class Merger:
             # a barrier that one stream never got (its pipe was closed by the code): the lowest goes first
             self._pass(min((held[0] for held in self._held.values() if held), key=lambda n: n & ~RICH))
 
+    def end(self) -> None:
+        """Nothing is fed any more: let go of who gets it, which holds this, and with it all that was printed."""
+        self._emit = lambda stream, data: None
+        self._place = None
+
     def close_stream(self, stream: int) -> None:
         """A stream goes on in another pipe: what looked like the beginning of a barrier was none."""
         tail, self._tail[stream] = self._tail[stream], b""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .ends import Ends
 from .interpreter import Interpreter
+from .usage import TreeUsage
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Process(Protocol):
 
     def early_end(self) -> ExitReport:
         """How the process that was started ended, where no session came of it. Bounded."""
+
+    def usage(self, pid: int, pss: bool) -> TreeUsage:
+        """What the session and all that it started use now."""
 
     def prepare_clone(self) -> tuple[Process, int, Ends]:
         """For a clone of this session: its Process, its mark, and the ends that it is to be given, and then closed."""

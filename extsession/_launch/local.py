@@ -16,6 +16,7 @@ from ..errors import LaunchError
 from . import ends, environment, marks, payload, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
+from .usage import Orphans, TreeUsage, of_tree
 
 #: seconds that a warden, which has nothing left to do by then, is given to end
 _LAST_STEPS = 5.0
@@ -27,6 +28,7 @@ class Warden:
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self.popen = popen
+        self.orphans = Orphans(popen.pid)
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._members = 0
 
@@ -63,14 +65,16 @@ class Warden:
 class LocalProcess:
     """A session's process, seen from the controller, and its descriptors.
 
-    is_clone: made by a process that the warden had already; else the one that the warden was started with.
+    mark: of all that it starts, 0 for none. is_clone: made by a process that the warden had already; else the one that
+    the warden was started with.
     """
 
     again: Callable[[], Process] | None = None
     when_unanswered: Callable[[], object] | None = None  # it is given up before whoever is to make it has done so
 
-    def __init__(self, warden: Warden, mine: ends.Ends, first: bytes, is_clone: bool = False) -> None:
+    def __init__(self, warden: Warden, mine: ends.Ends, first: bytes, mark: int, is_clone: bool = False) -> None:
         self.warden = warden
+        self.mark = mark
         self.channel = mine.channel
         self.stdout = mine.stdout
         self.stderr = mine.stderr
@@ -153,7 +157,11 @@ class LocalProcess:
 
     def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
         mine, theirs = ends.make()
-        return LocalProcess(self.warden, mine, b"", is_clone=True), marks.new_mark(), theirs
+        mark = marks.new_mark()
+        return LocalProcess(self.warden, mine, b"", mark, is_clone=True), mark, theirs
+
+    def usage(self, pid: int, pss: bool) -> TreeUsage:
+        return of_tree(pid, self.warden.orphans.of(pid, self.mark), pss)
 
     def disown(self) -> None:
         self._owned = False
@@ -225,7 +233,7 @@ def spawn(
             "step": marks.step(),
         }
         undo.pop_all()
-    return LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings))
+    return LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings), mark)
 
 
 class LocalLauncher:

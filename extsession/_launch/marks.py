@@ -61,6 +61,20 @@ def step() -> int:
     return 0 if room is None else room.step
 
 
+def of(pid: int) -> int:
+    """The mark of a process of ours; 0 if it has none, or is none of ours. The hard limit: anybody may change the soft.
+    """
+    if sys.platform != "linux":
+        return 0
+    import resource
+
+    try:
+        hard = resource.prlimit(pid, RLIMIT_LOCKS)[1]
+    except OSError:
+        return 0
+    return 0 if hard < 0 or hard >= _TOP else hard
+
+
 def put(pid: int, mark: int) -> None:
     """Give a child of ours that has just been started, and all that it will start, a mark; 0: none."""
     if not mark or sys.platform != "linux":

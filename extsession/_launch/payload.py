@@ -39,7 +39,7 @@ _EAGER = frozenset(
 )
 
 STAGE0 = """\
-import gc, os, sys, marshal
+import builtins, gc, os, sys, marshal
 gc.disable()
 def take(fd, os=os, marshal=marshal):
     def read(size):
@@ -54,6 +54,7 @@ def take(fd, os=os, marshal=marshal):
 fd = int(sys.argv[1])
 codes = take(fd)
 scope = {"__name__": "_extsession._worker.boot", "__package__": "_extsession._worker"}
+scope["__builtins__"] = dict(vars(builtins))  # whatever the user's code does to its own
 exec(marshal.loads(codes["_worker.boot"]), scope)
 scope["main"](codes, take(fd), take)
 """

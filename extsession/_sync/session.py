@@ -19,6 +19,7 @@ from .._engine.machine import Phase
 from .._engine.output import OutputChunk
 from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
+from .._engine.usage import Pace, SessionUsage
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
@@ -30,6 +31,8 @@ from .results import ExtResults
 
 #: seconds that a killed session is waited for
 _END = 10.0
+#: seconds in which a stream of samples sees that its session has ended
+_LOOK = 0.1
 
 
 class ExtSession:
@@ -415,6 +418,18 @@ class ExtSession:
         """What the session has cost so far."""
         return self._core.statistics(self._shelf)
 
+    def usage(self, *, pss: bool = False) -> SessionUsage:
+        """What the session and all that it has started use now, at any time: it is looked at from outside.
+
+        Takes some 30 microseconds for each process on Linux. pss: look at the share of shared memory as well, for which
+        the kernel walks through all of the memory: some 1.4 milliseconds for 100 MB.
+        """
+        return self._core.usage(pss)
+
+    def samples(self, interval: float = 1.0, *, pss: bool = False) -> Iterator[SessionUsage]:
+        """`usage()` now, and every `interval` seconds from then on; ends with the session."""
+        return _samples(self, Pace(interval), pss)
+
     @property
     def exit_output(self) -> tuple[str, str]:
         """(stdout, stderr) of the session outside of all calls: while it started, and while it ended."""
@@ -509,6 +524,15 @@ def _order(driver: Driver, give: Callable[[], None]) -> None:
         give()
         core.link.step(time.monotonic(), [])
     Hub.get().notice(driver)
+
+
+def _samples(session: ExtSession, pace: Pace, pss: bool) -> Iterator[SessionUsage]:
+    while session.is_alive:
+        yield session.usage(pss=pss)
+        due = time.monotonic() + pace.next()
+        # not by the driver: another thread may wait for a call, and is to drive the session itself
+        while session.is_alive and (left := due - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK))
 
 
 def _abandon(driver: Driver, shelf: Shelf) -> None:

@@ -31,6 +31,7 @@ from extsession.errors import (
     SessionDied,
 )
 from extsession.options import Ladder
+from extsession.testing import ManualClock
 
 TOKEN = b"\xff0123456789abcde"
 FIRST = b"first bytes"
@@ -54,11 +55,11 @@ def failed(type_name: str, message: str = "") -> dict[str, Any]:
     return {"error": ErrorInfo(type_name, message, args=(message,)).to_wire()}
 
 
-class Fake:
+class Fake(ManualClock):
     """A machine, the time, and the link's side of the contract."""
 
     def __init__(self, start_timeout: float | None = 30.0, ladder: Ladder = LADDER) -> None:
-        self.now = 1000.0
+        super().__init__(1000.0)
         self.machine = SessionMachine(
             token=TOKEN,
             python="/usr/bin/python3",
@@ -105,11 +106,11 @@ class Fake:
             due = self.machine.next_deadline()
             if due is None or due > end:
                 break
-            self.now = max(self.now, due)
+            self.advance_to(due)
             self.step()
         else:
             pytest.fail("a deadline that fires for ever")
-        self.now = end
+        self.advance_to(end)
         self.step()
         return self.orders[before:]
 
@@ -314,7 +315,7 @@ def test_no_start_timeout() -> None:
 
 def test_ready_that_came_before_the_deadline_fired_counts() -> None:
     fake = Fake(start_timeout=5.0)
-    fake.now += 6
+    fake.advance(6)
     fake.machine.on_frame(messages.READY, 0, messages.pack_ready(READY), fake.now)
     fake.step()
     assert fake.machine.phase is Phase.IDLE
@@ -384,7 +385,7 @@ def test_a_call_that_finished_is_not_reported_as_timed_out(late: float) -> None:
     call = fake.submit(timeout=5.0)
     fake.at(5.0 + late) if late else None
     if not late:
-        fake.now += 5.0  # it has arrived before anybody looked at the clock
+        fake.advance(5.0)  # it has arrived before anybody looked at the clock
     fake.done(call)
     assert call.completion is not None
     assert call.completion.outcome is Outcome.FINISHED
@@ -395,7 +396,7 @@ def test_a_call_that_finished_is_not_reported_as_timed_out(late: float) -> None:
 def test_time_does_not_stand_against_a_done_that_is_being_taken_in() -> None:
     fake = Fake().ready()
     call = fake.submit(timeout=5.0)
-    fake.now += 10
+    fake.advance(10)
     fake.machine.on_frame(messages.DONE, call.number, done_body(), fake.now)
     fake.machine.on_time(fake.now)
     assert fake.machine.orders == []

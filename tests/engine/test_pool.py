@@ -13,14 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from extsession._engine.pool import End, Give, Order, PoolMachine, Refuse, Slot, Start, Waiter
 from extsession.errors import ExtSessionError, LaunchError, PoolTimeout, SessionClosed, SessionDied
+from extsession.testing import ManualClock
 
 
-class Fake:
+class Fake(ManualClock):
     """A pool whose orders are noted; the test says what becomes of them."""
 
     def __init__(self, size: int = 2, reuse: bool = False, ready: bool = True) -> None:
         self.machine = PoolMachine(size, reuse)
-        self.now = 100.0
+        super().__init__(100.0)
         self.machine.begin()
         if ready:
             for order in self.take():

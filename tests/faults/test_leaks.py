@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,6 +188,22 @@ def test_one_shots(before: Callable[[], Holdings], watch: Any) -> None:
         ExtEval("3 + 3")
     gc.collect()
     same(held, watch)
+
+
+@pytest.mark.parametrize("end", ["close", "exit", "crash", "drop"])
+def test_output_is_freed_with_the_session(end: str, watch: Any) -> None:
+    """At once, not when the collector comes to look for cycles: it may be many megabytes."""
+    session = ExtSession()
+    results = session.execute("print('x' * 100_000)").wait()
+    output = weakref.ref(results._call.output)
+    gc.disable()
+    try:
+        if end != "drop":
+            ENDS[end](session)
+        del session, results
+        assert watch.until(lambda: output() is None)
+    finally:
+        gc.enable()
 
 
 # fork of the controller

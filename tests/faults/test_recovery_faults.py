@@ -242,8 +242,10 @@ def test_the_checkpoint_is_killed_and_then_the_session(session: ExtSession, watc
     assert watch.gone([pid])
     results = session.execute("os._exit(1)").wait(SOON)
     assert not session.is_alive
-    assert results.error is not None
-    assert not results.completion.survived or not session.is_alive
+    assert isinstance(results.error, SessionDied)
+    assert results.error is session.error
+    assert (results.completion.recovered, results.completion.survived) == (False, False)  # it was not told too early
+    assert (results.completion.exit_code, session.exit_code) == (1, 1)
     with pytest.raises(Exception, match="checkpoint"):
         session.eval("x")
 
@@ -254,10 +256,11 @@ def test_the_checkpoint_is_stopped(session: ExtSession) -> None:
     os.kill(pid, signal.SIGSTOP)
     session._core.machine._start_timeout = 1.0
     began = time.monotonic()
-    session.execute("os._exit(1)").wait(SOON)
-    until(lambda: not session.is_alive)
+    results = session.execute("os._exit(1)").wait(SOON)
+    assert not session.is_alive
     assert time.monotonic() - began < 15
-    assert session.error is not None
+    assert isinstance(session.error, SessionDied)
+    assert (results.completion.recovered, results.completion.survived) == (False, False)
 
 
 def test_threads_stand_in_the_way(session: ExtSession) -> None:
