@@ -7,18 +7,21 @@ that wait for the same session sleep on `_changed`, and let deadlines fire that 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .._engine.call import Call
 from .._engine.core import Core
 from .._engine.results import prompt_of
 from .._engine.stdin import InputCallback
 from ..errors import SessionClosed
+from . import shield
 from .hub import Hub
 
 #: seconds after which a thread that waits for a queued call looks whether it was cancelled
@@ -66,17 +69,10 @@ class Driver:
                 if deadline is not None and time.monotonic() >= deadline:
                     self.step()
                     return is_done()
-                if self._driving.acquire(blocking=False):
-                    try:
-                        self._drive(is_done, deadline, attend)
-                    finally:
-                        self._driving.release()
-                        self._wake()
+                if self._drive(is_done, deadline, attend):
                     self.deliver()  # not while driving: what is called back may wait for the session itself
                     if self.core.link.closed and not is_done():
                         raise SessionClosed("the session was closed while it was waited for")
-                else:
-                    self._sleep(is_done, deadline)
         finally:
             if self.core.needs_attention():
                 Hub.get().notice(self)
@@ -86,15 +82,20 @@ class Driver:
         """As `wait` for the end of a call: if it is running and ends soon, as most do, with less ado."""
         if call.completion is not None:
             return True
+        if timeout is None and self._take_reply(call):
+            return True
+        return self.wait(lambda: call.completion is not None, timeout)
+
+    def _take_reply(self, call: Call) -> bool:
+        """Whether the call is over, after a moment's wait."""
         core = self.core
         machine = core.machine
-        if (
-            timeout is None
-            and machine.current is call
-            and not self.watched
-            and not machine.has_queue
-            and self._driving.acquire(blocking=False)
-        ):
+        if machine.current is not call or self.watched or machine.has_queue:
+            return False
+        before = shield.up()
+        try:
+            if not self._driving.acquire(blocking=False):
+                return False
             try:
                 machine.attended = True
                 data = core.link.receive()
@@ -106,29 +107,45 @@ class Driver:
                 self._driving.release()
                 if self._waiters:
                     self._wake()
-            if call.completion is not None:
-                if machine.finished:
-                    self.deliver()
-                if not self.noticed and core.needs_attention():
-                    Hub.get().notice(self)
-                return True
-            self.deliver()
-        return self.wait(lambda: call.completion is not None, timeout)
+        finally:
+            shield.down(before)
+        if call.completion is not None:
+            if machine.finished:
+                self.deliver()
+            if not self.noticed and core.needs_attention():
+                Hub.get().notice(self)
+            return True
+        self.deliver()
+        return False
 
     def step(self) -> None:
         """Take in what has arrived, without blocking; leave that to the thread that drives, if there is one."""
-        if self._driving.acquire(blocking=False):
-            try:
+        before = shield.up()
+        try:
+            if self._driving.acquire(blocking=False):
+                try:
+                    with self.lock:
+                        self.core.link.step(time.monotonic())
+                finally:
+                    self._driving.release()
+                    self._wake()
+            else:
                 with self.lock:
-                    self.core.link.step(time.monotonic())
-            finally:
-                self._driving.release()
-                self._wake()
-        else:
-            with self.lock:
-                # nothing has arrived, or the driving thread would not sleep: deadlines may fire
-                self.core.link.step(time.monotonic(), [])
+                    # nothing has arrived, or the driving thread would not sleep: deadlines may fire
+                    self.core.link.step(time.monotonic(), [])
+        finally:
+            shield.down(before)
         self.deliver()
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """The session may be changed in the block, which must not wait for anything."""
+        before = shield.up()
+        try:
+            with self.lock:
+                yield
+        finally:
+            shield.down(before)
 
     def deliver(self) -> None:
         """Call back those who want to know, outside of the lock."""
@@ -137,7 +154,7 @@ class Driver:
         if call is not None and self._asks():
             self._ask(call)
         while machine.finished:
-            with self.lock:
+            with self.changing():
                 finished, machine.finished = machine.finished, []
             for each in finished:
                 for callback in each.take_callbacks():
@@ -149,38 +166,49 @@ class Driver:
         call = self.core.machine.current
         return call is not None and call.input_waiting and call.stdin.asks
 
-    def _drive(self, is_done: Callable[[], bool], deadline: float | None, attend: bool) -> None:
+    def _drive(self, is_done: Callable[[], bool], deadline: float | None, attend: bool) -> bool:
+        """Take in what comes until something has changed; False: another thread does that already."""
+        before = shield.up()
+        try:
+            if not self._driving.acquire(blocking=False):
+                before, kept = None, before
+                shield.down(kept)
+                self._sleep(is_done, deadline)
+                return False
+            try:
+                self.core.machine.attended = attend
+                while not is_done() and not self.core.link.closed:
+                    before = self._take_in(deadline, before)
+                    if self.core.machine.finished or self._asks():
+                        break
+                    if self._waiters:
+                        self._wake()
+                    if deadline is not None and time.monotonic() >= deadline:
+                        break
+            finally:
+                self.core.machine.attended = False
+                self._driving.release()
+                self._wake()
+        finally:
+            shield.down(before)
+        return True
+
+    def _take_in(self, deadline: float | None, before: Any) -> Any:
+        """Wait for something, and take it in. before: of the shield, which is down while it waits; the next one's."""
         link = self.core.link
         machine = self.core.machine
-        machine.attended = attend
-        first = True
-        try:
-            while not is_done() and not link.closed:
-                until = machine.next_deadline()
-                if deadline is not None and (until is None or deadline < until):
-                    until = deadline
-                if machine.has_queue:  # another thread may cancel the call that is waited for
-                    soon = time.monotonic() + _QUEUE_LOOK
-                    until = soon if until is None else min(until, soon)
-                data = link.receive() if first else None
-                first = False
-                if data is not None:
-                    now = time.monotonic()
-                    with self.lock:
-                        link.take(data, now)
-                else:
-                    ready = link.wait(None if until is None else max(0.0, until - time.monotonic()))
-                    now = time.monotonic()
-                    with self.lock:
-                        link.step(now, ready)
-                if machine.finished or self._asks():
-                    return
-                if self._waiters:
-                    self._wake()
-                if deadline is not None and now >= deadline:
-                    return
-        finally:
-            machine.attended = False
+        until = machine.next_deadline()
+        if deadline is not None and (until is None or deadline < until):
+            until = deadline
+        if machine.has_queue:  # another thread may cancel the call that is waited for
+            soon = time.monotonic() + _QUEUE_LOOK
+            until = soon if until is None else min(until, soon)
+        shield.down(before)
+        ready = link.wait(None if until is None else max(0.0, until - time.monotonic()))
+        before = shield.up()
+        with self.lock:
+            link.step(time.monotonic(), ready)
+        return before
 
     def _sleep(self, is_done: Callable[[], bool], deadline: float | None) -> None:
         until = self.core.machine.next_deadline()

@@ -41,14 +41,14 @@ class ExtResults(ResultsCore):
 
     def interrupt(self) -> bool:
         """Raise KeyboardInterrupt in the code, if it is running; False if it is not."""
-        with self._driver.lock:
+        with self._driver.changing():
             sent = self._core.machine.interrupt(self._call)
             self._core.link.flush()
         return sent
 
     def cancel(self) -> bool:
         """Take the call back if its turn has not come; False if it has."""
-        with self._driver.lock:
+        with self._driver.changing():
             cancelled = self._core.machine.cancel(self._call)
         self._driver.deliver()
         return cancelled
@@ -88,7 +88,7 @@ class ExtResults(ResultsCore):
             except Exception as error:
                 sys.excepthook(type(error), error, error.__traceback__)
 
-        with self._driver.lock:
+        with self._driver.changing():
             queued = self._call.on_done(deliver)
         if not queued:
             deliver(self._call)

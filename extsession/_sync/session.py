@@ -24,6 +24,7 @@ from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import OUTPUT_LIMIT, Display, Ladder
+from . import shield
 from .driver import Driver
 from .hub import Hub
 from .results import ExtResults
@@ -166,8 +167,12 @@ class ExtSession:
         Raises SessionDied if the session is dead. What the code raises is on the results.
         """
         driver = self._driver
-        with driver.lock:
-            call = self._core.execute(source, timeout, stdin, output_limit, display, on_output)
+        before = shield.up()
+        try:
+            with driver.lock:
+                call = self._core.execute(source, timeout, stdin, output_limit, display, on_output)
+        finally:
+            shield.down(before)
         if not driver.noticed:
             Hub.get().notice(driver)
         return ExtResults(driver, call)
@@ -224,7 +229,7 @@ class ExtSession:
     def writeline(self, line: str) -> None:
         """Give the code a line of stdin; a line end is added if there is none."""
         data = (line if line.endswith("\n") else line + "\n").encode(self._core.encoding)
-        with self._driver.lock:
+        with self._driver.changing():
             self._core.machine.require_alive()
             self._core.machine.lines.closed = False
             self._core.machine.write_stdin(data, time.monotonic())
@@ -232,7 +237,7 @@ class ExtSession:
 
     def close_stdin(self) -> None:
         """No more lines: code that asks for input gets the end of the file, until the next `writeline`."""
-        with self._driver.lock:
+        with self._driver.changing():
             self._core.machine.close_stdin(time.monotonic())
             self._core.link.flush()
 
@@ -248,7 +253,7 @@ class ExtSession:
         def look() -> bool:
             nonlocal line
             if line is None:
-                with self._driver.lock:
+                with self._driver.changing():
                     line = machine.unread.take_line(machine.current is None and not machine.is_busy)
             return line is not None
 
@@ -260,7 +265,7 @@ class ExtSession:
     def readcodes(self) -> list[Completion]:
         """The done markers that have arrived since the last call of this method, in order."""
         self._driver.step()
-        with self._driver.lock:
+        with self._driver.changing():
             codes = list(self._core.machine.codes)
             self._core.machine.codes.clear()
         return codes
@@ -275,7 +280,7 @@ class ExtSession:
 
     def interrupt(self) -> bool:
         """Raise KeyboardInterrupt in the running code; False if no code is running."""
-        with self._driver.lock:
+        with self._driver.changing():
             sent = self._core.machine.interrupt()
             self._core.link.flush()
         return sent
@@ -299,7 +304,7 @@ class ExtSession:
         """
         machine = self._core.machine
         if machine.phase is not Phase.DEAD:
-            with self._driver.lock:
+            with self._driver.changing():
                 machine.exit(code)
                 machine.advance(time.monotonic())
                 self._core.link.flush()
@@ -474,7 +479,7 @@ class ExtSession:
     # inside
 
     def _submit(self, request: Callable[[Core], Call]) -> Call:
-        with self._driver.lock:
+        with self._driver.changing():
             return request(self._core)
 
     def _value(self, request: Callable[[Core], Call]) -> Any:
