@@ -52,6 +52,7 @@ PLAIN = {
     "AsyncExtSession.__getitem__",
     "AsyncExtSession.events",
     "AsyncExtSession.statistics",
+    "AsyncExtSession.limits_in_force",
     "AsyncExtResults.__await__",
     "AsyncExtResults.__aiter__",
     "AsyncExtResults.chunks",

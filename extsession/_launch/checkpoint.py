@@ -16,6 +16,7 @@ class CheckpointProcess:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        process.stand_apart()
         self._lock = threading.Lock()
         self._is_over = False
         _alive.add(self)

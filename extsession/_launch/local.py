@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LaunchError
-from . import ends, environment, marks, payload, tree
+from . import cgroup, ends, environment, marks, payload, rlimits, tree, usage
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 
@@ -29,6 +29,7 @@ class Warden:
         self.popen = popen
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._members = 0
+        self._marks: dict[int, int] = {}  # of its children, as far as they were looked at
 
     def join(self) -> None:
         with self._lock:
@@ -46,6 +47,25 @@ class Warden:
         except subprocess.TimeoutExpired:  # stopped or killed by halves from outside
             self.popen.kill()
             self.popen.wait(_LAST_STEPS)
+
+    def orphans(self, process: LocalProcess) -> list[int]:
+        """Processes that a session has started and that have lost their parent since."""
+        pids = usage.children(self.popen.pid, 1)
+        if len(pids) < 2:
+            return []
+        found = []
+        there = set(pids)
+        if not self._marks.keys() <= there:  # a number may come to mean another process
+            self._marks = {pid: mark for pid, mark in self._marks.items() if pid in there}
+        step = marks.step()
+        for pid in pids:
+            mark = self._marks.get(pid, -1)
+            # one of this mark may be a clone that has not got its own yet
+            if pid != process.pid and (mark < 0 or process.mark - step < mark <= process.mark):
+                mark = self._marks[pid] = marks.of(pid)
+                if process.mark and process.mark - step < mark <= process.mark:
+                    found.append(pid)
+        return found
 
     def wake(self) -> None:
         """It has work to do now, also if the code has stopped it."""
@@ -84,6 +104,10 @@ class LocalProcess:
         self._why = ""
         self._gone = False
         self._owned = True
+        self.mark = 0
+        self._tree: usage.Tree | None = None
+        self._group: cgroup.Group | None = None  # of its limits
+        self._outer: cgroup.Group | None = None  # of the session that it is a clone of
         warden.join()
 
     def signal(self, pid: int, number: int) -> None:
@@ -115,9 +139,10 @@ class LocalProcess:
         kind, *numbers = line.split()
         if kind == b"X":
             code, status, left = map(int, numbers)
+            oom = self._group is not None and self._group.oom_kills() > 0
             if code == os.CLD_EXITED:
-                return ExitReport(status, None, left)
-            return ExitReport(None, status, left)
+                return ExitReport(status, None, left, oom=oom)
+            return ExitReport(None, status, left, oom=oom)
         if kind == b"S":
             self.pid = int(numbers[0])
         elif kind == b"E":
@@ -153,7 +178,48 @@ class LocalProcess:
 
     def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
         mine, theirs = ends.make()
-        return LocalProcess(self.warden, mine, b"", is_clone=True), marks.new_mark(), theirs
+        clone = LocalProcess(self.warden, mine, b"", is_clone=True)
+        clone.mark = marks.new_mark()
+        clone._outer = self._group
+        return clone, clone.mark, theirs
+
+    # limits
+
+    def confine(self, pid: int, limits: Mapping[str, int]) -> frozenset[str]:
+        group = cgroup.make({name: value for name, value in limits.items() if name in ("memory", "processes")})
+        if group is None:
+            return frozenset()
+        try:
+            group.add(pid)
+        except OSError:
+            group.remove()
+            return frozenset()
+        self._group = group
+        return group.holds
+
+    def stand_apart(self) -> None:
+        """It is a checkpoint, which is none of the processes that its original may have."""
+        if self._outer is not None:
+            self.read_leash()
+            if self.pid is not None:
+                self._outer.expel(self.pid)
+
+    def sample(self, pid: int, memory: int | None) -> usage.Sample | None:
+        if self._tree is None:
+            self._tree = usage.tree_of(pid, lambda: self.warden.orphans(self))
+        found = self._tree.look(memory)
+        if found is not None and self._group is not None:
+            found = found._replace(oom_kills=self._group.oom_kills())
+        return found
+
+    def change_limit(self, pid: int, name: str, value: int) -> None:
+        try:
+            if self._group is not None and name in self._group.holds:
+                self._group.change(name, value)
+            if name in rlimits.KINDS:
+                rlimits.change([pid, *usage.descendants(pid), *self.warden.orphans(self)], name, value)
+        except OSError as error:
+            raise ValueError(f"Limits.{name} cannot become {value}: {error.strerror}") from None
 
     def disown(self) -> None:
         self._owned = False
@@ -168,6 +234,8 @@ class LocalProcess:
 
     def let_go(self) -> None:
         self._leash.close()
+        if self._group is not None and self._owned:
+            self._group.remove()
         if self._owned:
             self.warden.leave()
 
@@ -225,7 +293,9 @@ def spawn(
             "step": marks.step(),
         }
         undo.pop_all()
-    return LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings))
+    process = LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings))
+    process.mark = mark
+    return process
 
 
 class LocalLauncher:
@@ -233,7 +303,7 @@ class LocalLauncher:
 
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
-        config = {"token": spec.token, "preload": spec.preload}
+        config = {"token": spec.token, "preload": spec.preload, "limits": dict(spec.limits)}
         try:
             # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
             env = environment.of_child(spec.env)

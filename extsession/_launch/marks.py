@@ -61,6 +61,19 @@ def step() -> int:
     return 0 if room is None else room.step
 
 
+def of(pid: int) -> int:
+    """The mark of a process; 0: it has none, or is gone."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:
+            for line in file:
+                if line.startswith(b"Max file locks"):
+                    hard = line.split()[4]  # the soft one may be changed by anybody for himself
+                    return int(hard) if hard.isdigit() else 0
+    except OSError:
+        pass
+    return 0
+
+
 def put(pid: int, mark: int) -> None:
     """Give a child of ours that has just been started, and all that it will start, a mark; 0: none."""
     if not mark or sys.platform != "linux":

@@ -109,6 +109,7 @@ class Template:
                 "template": self.pid,
                 "changes": changes,
                 "variables": environment.changes(env, self._base.env),
+                "limits": dict(spec.limits),
             },
             2,
         )

@@ -173,6 +173,14 @@ def become(server: Server) -> None:
             server.evaluator.report_text("a session cannot be made of its template: %s\n" % error)
             os._exit(1)
         fresh.renew(settings["template"])
+    if settings.get("limits"):
+        from . import limits
+
+        limits.begin(server, settings["limits"])
+    elif server.told:
+        from . import limits
+
+        limits.renew(server)
     for fd in fds:
         os.close(fd)
     server.say_ready()

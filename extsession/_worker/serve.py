@@ -56,6 +56,7 @@ class Server:
         self._repr: Any = None
         self._rich = False  # a call has asked for rich output
         self._stdin_encoding = ("utf-8", "strict")
+        self.told: dict[str, Any] = {}  # what Ready says of limits
 
     def open_stdin(self, encoding: str, errors: str) -> None:
         self._stdin_encoding = (encoding, errors)
@@ -80,6 +81,7 @@ class Server:
             "prefix": sys.prefix,
             "platform": sys.platform,
             "encoding": out.encoding,
+            **self.told,
         }
         self.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
 

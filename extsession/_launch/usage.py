@@ -1,0 +1,213 @@
+"""What the processes of a session use, looked at from outside: CPU time, memory, processes and threads.
+
+By /proc on Linux, some 30 microseconds for a process; by psutil elsewhere, which does not find processes whose parent
+has ended.
+
+CPU time must not get less when a process ends. The kernel adds that of a child to its parent's account when the parent
+waits for it. So what is counted is what has been added since the last look, to each process and to its account of
+children; less what was counted before, when those children were looked at themselves.
+
+Memory is the resident size of all, as long as that is below what was asked for. Shared pages are in it several times:
+so if it is above, the proportional size (PSS, see proc(5)) is looked at, which takes the kernel longer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGESIZE")
+
+
+class Sample(NamedTuple):
+    """What a session used. when: monotonic; cpu: seconds since it was there; memory: bytes; tasks: processes and
+
+    threads together; oom_kills: processes that the kernel has ended because of its memory limit; cost: seconds that the
+    look took.
+    """
+
+    when: float
+    cpu: float
+    memory: int
+    tasks: int
+    oom_kills: int = 0
+    cost: float = 0.0
+
+
+class Tree(Protocol):
+    """The processes of one session."""
+
+    def look(self, memory: int | None = None) -> Sample | None:
+        """What they use now; None: the session's process is gone. memory: bytes above which it is looked at closely."""
+
+
+class _Seen:
+    """A process at the last look. Seconds of CPU time: own, and of children that it has waited for."""
+
+    __slots__ = ("began", "children", "own", "parent")
+
+    def __init__(self, parent: int, began: bytes, own: float, children: float) -> None:
+        self.parent = parent
+        self.began = began
+        self.own = own
+        self.children = children
+
+
+class ProcTree:
+    """By /proc. orphans: says which children of the warden are the session's, those that have lost their parent."""
+
+    def __init__(self, pid: int, orphans: Callable[[], list[int]]) -> None:
+        self._pid = pid
+        self._orphans = orphans
+        self._seen: dict[int, _Seen] = {}
+        self._cpu = 0.0
+
+    def look(self, memory: int | None = None) -> Sample | None:
+        began = time.monotonic()
+        found: dict[int, _Seen] = {}
+        resident = tasks = 0
+        todo = [self._pid, *self._orphans()]
+        while todo:
+            pid = todo.pop()
+            fields = stat(pid)
+            if not fields or pid in found:
+                continue
+            threads = int(fields[17])
+            if fields[0] not in b"ZX":
+                tasks += threads
+                resident += int(fields[21])
+                todo += children(pid, threads)
+            own = (int(fields[11]) + int(fields[12])) * _TICK
+            below = (int(fields[13]) + int(fields[14])) * _TICK
+            found[pid] = _Seen(int(fields[1]), fields[19], own, below)
+        if self._pid not in found:
+            return None
+        self._count(found)
+        bytes_held = resident * _PAGE
+        if memory is not None and bytes_held > memory:
+            bytes_held = min(bytes_held, sum([held(pid) for pid in found]))
+        now = time.monotonic()
+        return Sample(now, self._cpu, bytes_held, tasks, cost=now - began)
+
+    def _count(self, found: dict[int, _Seen]) -> None:
+        """Add what was used since the last look."""
+        waited_for: dict[int, float] = {}  # parent -> CPU of children that were counted before, and are gone
+        for pid, old in self._seen.items():
+            new = found.get(pid)
+            if new is None or new.began != old.began:
+                waited_for[old.parent] = waited_for.get(old.parent, 0.0) + old.own + old.children
+        for pid, new in found.items():
+            before = self._seen.get(pid)
+            if before is None or before.began != new.began:
+                before = _Seen(0, b"", 0.0, 0.0)
+            self._cpu += new.own - before.own
+            self._cpu += max(0.0, new.children - before.children - waited_for.get(pid, 0.0))
+        self._seen = found
+
+
+class PsutilTree:
+    """By psutil."""
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self._psutil = psutil
+        self._pid = pid
+        self._seen: dict[int, float] = {}
+        self._ended = 0.0
+
+    def look(self, memory: int | None = None) -> Sample | None:
+        psutil = self._psutil
+        began = time.monotonic()
+        seen: dict[int, float] = {}
+        resident = tasks = 0
+        try:
+            root = psutil.Process(self._pid)
+            every = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            return None
+        for process in every:
+            try:
+                times = process.cpu_times()
+                seen[process.pid] = times.user + times.system
+                resident += process.memory_info().rss
+                tasks += process.num_threads()
+            except psutil.Error:
+                continue
+        if not tasks:
+            return None
+        self._ended += sum([cpu for pid, cpu in self._seen.items() if pid not in seen])
+        self._seen = seen
+        now = time.monotonic()
+        return Sample(now, self._ended + sum(seen.values()), resident, tasks, cost=now - began)
+
+
+def tree_of(pid: int, orphans: Callable[[], list[int]]) -> Tree:
+    """The way to look at a session's processes on this system."""
+    return ProcTree(pid, orphans) if sys.platform == "linux" else PsutilTree(pid)
+
+
+def stat(pid: int) -> list[bytes]:
+    """/proc/<pid>/stat behind the name: proc(5) counts from 3 there. Empty: it is gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+
+
+def children(pid: int, threads: int = 2) -> list[int]:
+    """The children of a process. threads: how many it has, if that is known."""
+    found: list[int] = []
+    try:
+        tasks = [str(pid)] if threads == 1 else os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
+        try:
+            fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            while data := os.read(fd, 65536):
+                found += map(int, data.split())  # whole numbers: the kernel gives out records
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """All below a process."""
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = children(todo.pop())
+        found += below
+        todo += below
+    return found
+
+
+def held(pid: int) -> int:
+    """Bytes that a process holds, its part of what it shares (PSS); 0: it is gone, or may not be looked at."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except PermissionError:  # set-uid
+        fields = stat(pid)
+        return int(fields[21]) * _PAGE if fields else 0
+    except OSError:
+        pass
+    return 0
