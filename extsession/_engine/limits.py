@@ -238,7 +238,7 @@ class Rules:
         due = None
         if "memory" in watched:
             assert limits.memory is not None
-            room = limits.memory * 1.1 - (0 if last is None else last.memory)
+            room = limits.memory - (0 if last is None else last.memory)
             due = _sooner(due, since + min(_MOST, max(0.0, room) / (_TOUCH * _CORES)))
         elif limits.memory is not None:  # the kernel may have ended a process, and the others go on
             due = _sooner(due, since + _LOOK)
@@ -252,7 +252,9 @@ class Rules:
         if "cpu" in watched and self._is_running and self._cpu_from is not None:
             assert limits.cpu is not None
             due = _sooner(due, since + (limits.cpu - (0.0 if last is None else last.cpu - self._cpu_from)) / _CORES)
-        self._next = None if due is None else max(due, since + max(_LEAST, cost / _SHARE))
+        # a close look at memory takes long, and is at a time when it matters
+        share = _SHARE if last is None or limits.memory is None or last.memory < limits.memory / 2 else 4 * _SHARE
+        self._next = None if due is None else max(due, since + max(_LEAST, cost / share))
 
 
     # changes of a live session
@@ -317,7 +319,7 @@ _HELD: Final = {
     "processes": (_WATCH, "looked at each 5 ms or when it can be reached: what is started in between is over it"),
     "open_files": ("RLIMIT_NOFILE in each process", "exact"),
     "file_size": ("RLIMIT_FSIZE in each process", "exact"),
-    "output": ("count by the controller", "exact in what is kept; the code may have printed a pipe full more, up to 1 MiB"),
+    "output": ("count by the controller", "exact in what is kept; the code may have printed 1 MiB more"),
     "idle": (_CLOCK, "within milliseconds"),
 }
 _GROUP: Final = {

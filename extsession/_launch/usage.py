@@ -7,8 +7,10 @@ CPU time must not get less when a process ends. The kernel adds that of a child 
 waits for it. So what is counted is what has been added since the last look, to each process and to its account of
 children; less what was counted before, when those children were looked at themselves.
 
-Memory is the resident size of all, as long as that is below what was asked for. Shared pages are in it several times:
-so if it is above, the proportional size (PSS, see proc(5)) is looked at, which takes the kernel longer.
+Memory is the resident size of all, as long as that is below what was asked for. Shared pages are in it several times,
+above all those that a forked process has in common with its parent. So if it is above, it is looked at closely. What
+each process has for itself since it was first seen, by anonymous pages, is no sharing: if that is above, it is told.
+Else the proportional size is (PSS, see proc(5)), which takes the kernel long for much memory.
 """
 
 from __future__ import annotations
@@ -46,11 +48,15 @@ class Tree(Protocol):
 
 
 class _Seen:
-    """A process at the last look. Seconds of CPU time: own, and of children that it has waited for."""
+    """A process at the last look. Seconds of CPU time: own, and of children that it has waited for.
 
-    __slots__ = ("began", "children", "own", "parent")
+    alike: bytes that it may have had in common with its parent when it was first seen.
+    """
+
+    __slots__ = ("alike", "began", "children", "own", "parent")
 
     def __init__(self, parent: int, began: bytes, own: float, children: float) -> None:
+        self.alike = -1
         self.parent = parent
         self.began = began
         self.own = own
@@ -88,10 +94,20 @@ class ProcTree:
             return None
         self._count(found)
         bytes_held = resident * _PAGE
-        if memory is not None and bytes_held > memory:
-            bytes_held = min(bytes_held, sum([held(pid) for pid in found]))
+        if memory is not None:
+            bytes_held = self._closely(found, bytes_held, memory)
         now = time.monotonic()
         return Sample(now, self._cpu, bytes_held, tasks, cost=now - began)
+
+    def _closely(self, found: dict[int, _Seen], resident: int, memory: int) -> int:
+        """Bytes that are held, where that matters: if `resident`, which counts some twice, is above `memory`."""
+        for pid, new in found.items():
+            if new.alike < 0:
+                new.alike = 0 if pid == self._pid else anonymous(pid)
+        if resident <= memory:
+            return resident
+        at_least = sum([max(0, anonymous(pid) - new.alike) for pid, new in found.items()])
+        return at_least if at_least > memory else min(resident, sum([held(pid) for pid in found]))
 
     def _count(self, found: dict[int, _Seen]) -> None:
         """Add what was used since the last look."""
@@ -104,6 +120,8 @@ class ProcTree:
             before = self._seen.get(pid)
             if before is None or before.began != new.began:
                 before = _Seen(0, b"", 0.0, 0.0)
+            else:
+                new.alike = before.alike
             self._cpu += new.own - before.own
             self._cpu += max(0.0, new.children - before.children - waited_for.get(pid, 0.0))
         self._seen = found
@@ -185,6 +203,21 @@ def children(pid: int, threads: int = 2) -> list[int]:
         finally:
             os.close(fd)
     return found
+
+
+def anonymous(pid: int) -> int:
+    """Bytes of anonymous memory that a process holds, those that it shares with its parent since a fork included."""
+    try:
+        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fields = os.read(fd, 256).split()
+        return (int(fields[1]) - int(fields[2])) * _PAGE if len(fields) > 2 else 0
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 def descendants(pid: int) -> list[int]:
