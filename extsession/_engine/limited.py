@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 from .._launch.usage import Sample
 from .._protocol import messages
 from ..errors import ExtSessionError
@@ -20,6 +23,7 @@ class Limited:
     draining: messages.Done | None
     error: ExtSessionError | None
     orders: list[Order]
+    outgoing: deque[Any]
     phase: Phase
     _python: str
 
@@ -71,7 +75,10 @@ class Limited:
                 self._refuse(*unheld)
 
     def _refuse(self, name: str, why: str) -> None:
+        """The session is not to be: it has said Ready, and nothing that followed has been sent."""
         assert self.rules is not None
+        self.phase = Phase.STARTING
+        self.outgoing.clear()
         if self.error is None:
             self.error = reasons.not_held(self._python, name, self.rules.limits.given().get(name, 0), why)
         self.orders.append(Order.KILL)

@@ -83,7 +83,10 @@ class ProcTree:
             if not fields or pid in found:
                 continue
             threads = int(fields[17])
-            if fields[0] not in b"ZX":
+            is_over = fields[0] in b"ZX"
+            if is_over and pid == self._pid:
+                return None
+            if not is_over:
                 tasks += threads
                 resident += int(fields[21])
                 todo += children(pid, threads)
