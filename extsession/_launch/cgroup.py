@@ -91,10 +91,15 @@ class Group:
                 _write(os.path.join(folder, "cgroup.kill"), "1")
 
     def remove(self) -> None:
-        """The session is gone."""
+        """The session is gone. What is still there are clones of it that are sessions, or checkpoints, of their own."""
         for folder in set(self._folders.values()):
-            with contextlib.suppress(OSError):  # somebody has put another process in: `sweep` looks again
-                os.rmdir(folder)
+            for _ in range(3):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+                    break
+                with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
+                    for line in file:
+                        self.expel(int(line))
 
 
 def make(wanted: dict[str, int]) -> Group | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from .interpreter import Interpreter
 
 #: seconds that a warden, which has nothing left to do by then, is given to end
 _LAST_STEPS = 5.0
+#: seconds in which a clone that its original has told of has told its number, unless it waits for a processor
+_ANNOUNCED = 0.02
 _MESSAGES = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 
 
@@ -105,6 +108,7 @@ class LocalProcess:
         self._gone = False
         self._owned = True
         self.mark = 0
+        self._early: ExitReport | None = None  # it was read before anybody wanted to know
         self._tree: usage.Tree | None = None
         self._group: cgroup.Group | None = None  # of its limits
         self._outer: cgroup.Group | None = None  # of the session that it is a clone of
@@ -117,6 +121,8 @@ class LocalProcess:
                 os.kill(pid, number)
 
     def read_leash(self) -> ExitReport | None:
+        if self._early is not None:
+            return self._early
         try:
             data = self._leash.recv(256)
         except BlockingIOError:
@@ -199,10 +205,15 @@ class LocalProcess:
 
     def stand_apart(self) -> None:
         """It is a checkpoint, which is none of the processes that its original may have."""
-        if self._outer is not None:
-            self.read_leash()
-            if self.pid is not None:
-                self._outer.expel(self.pid)
+        if self._outer is None:
+            return
+        if self.pid is None:
+            poll = select.poll()
+            poll.register(self.leash, select.POLLIN)
+            poll.poll(_ANNOUNCED * 1000)
+            self._early = self.read_leash()
+        if self.pid is not None:
+            self._outer.expel(self.pid)
 
     def sample(self, pid: int, memory: int | None) -> usage.Sample | None:
         if self._tree is None:
