@@ -253,7 +253,7 @@ class Rules:
             assert limits.cpu is not None
             due = _sooner(due, since + (limits.cpu - (0.0 if last is None else last.cpu - self._cpu_from)) / _CORES)
         # a close look at memory takes long, and is at a time when it matters
-        share = _SHARE if last is None or limits.memory is None or last.memory < limits.memory / 2 else 4 * _SHARE
+        share = _SHARE if last is None or limits.memory is None or last.memory < limits.memory / 2 else 8 * _SHARE
         self._next = None if due is None else max(due, since + max(_LEAST, cost / share))
 
 

@@ -11,6 +11,7 @@ the next one removes.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
@@ -84,26 +85,34 @@ class Group:
             pass
         return 0
 
-    def kill(self) -> None:
-        """Kill all in it, where the kernel (5.14) offers that."""
-        for folder in set(self._folders.values()):
-            with contextlib.suppress(OSError):
-                _write(os.path.join(folder, "cgroup.kill"), "1")
-
     def remove(self) -> None:
-        """The session is gone. What is still there are clones of it that are sessions, or checkpoints, of their own."""
-        for folder in set(self._folders.values()):
-            for _ in range(3):
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
-                    break
-                with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
-                    for line in file:
-                        self.expel(int(line))
+        """The session is gone, or soon: what cannot be removed yet is tried again later."""
+        _left.update(self._folders.values())
+        tidy()
+
+
+#: folders that could not be removed yet
+_left: set[str] = set()
+
+
+def tidy() -> None:
+    """Remove the groups of sessions that are gone by now."""
+    for folder in list(_left):
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            pass
+        except OSError:  # there is still a process in it
+            continue
+        _left.discard(folder)
+
+
+atexit.register(tidy)
 
 
 def make(wanted: dict[str, int]) -> Group | None:
     """Groups for those of the wanted limits that a group can hold; None: there is none to be had."""
+    tidy()
     places = {name: place for name in wanted if (place := where(name)) is not None}
     if not places:
         return None

@@ -10,7 +10,8 @@ children; less what was counted before, when those children were looked at thems
 Memory is the resident size of all, as long as that is below what was asked for. Shared pages are in it several times,
 above all those that a forked process has in common with its parent. So if it is above, it is looked at closely. What
 each process has for itself since it was first seen, by anonymous pages, is no sharing: if that is above, it is told.
-Else the proportional size is (PSS, see proc(5)), which takes the kernel long for much memory.
+Else the proportional size is (PSS, see proc(5)). That takes the kernel long for much memory, so what they share is
+taken to stay for a moment.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+#: seconds for which what processes share is taken to be what it was
+_SHARED_FOR = 0.25
 _PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -71,6 +74,8 @@ class ProcTree:
         self._orphans = orphans
         self._seen: dict[int, _Seen] = {}
         self._cpu = 0.0
+        self._shared = 0  # bytes that the resident size has too much
+        self._shared_until = 0.0
 
     def look(self, memory: int | None = None) -> Sample | None:
         began = time.monotonic()
@@ -110,7 +115,13 @@ class ProcTree:
         if resident <= memory:
             return resident
         at_least = sum([max(0, anonymous(pid) - new.alike) for pid, new in found.items()])
-        return at_least if at_least > memory else min(resident, sum([held(pid) for pid in found]))
+        if at_least > memory:
+            return at_least
+        now = time.monotonic()
+        if now > self._shared_until or resident - self._shared > memory:
+            self._shared = max(0, resident - sum([held(pid) for pid in found]))
+            self._shared_until = now + _SHARED_FOR
+        return resident - self._shared
 
     def _count(self, found: dict[int, _Seen]) -> None:
         """Add what was used since the last look."""

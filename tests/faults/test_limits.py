@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux
 MB = 2**20
 ROOT = Path(__file__).parent.parent.parent
 
-#: four children, each of which stays below the limit: 100 MB a step
+#: four children, each of which stays below the limit: 100 MB a step together
 HOGS = """
 import os, time
 children = []
@@ -29,9 +29,8 @@ for _ in range(4):
     child = os.fork()
     if not child:
         hoard = []
-        for _ in range(4):
-            for _ in range(10):
-                hoard.append(bytearray(b"x") * (10 << 20))
+        for _ in range(16):
+            hoard.append(bytearray(b"x") * (25 << 20))
             time.sleep(0.05)
         time.sleep(60)
         os._exit(0)
