@@ -16,9 +16,9 @@ from .harness import ROWS, Bench, Row
 
 def load_rows() -> list[Row]:
     """All rows, in the order of the table."""
-    from . import rows_output, rows_roundtrip, rows_scale, rows_start, rows_values
+    from . import rows_branch, rows_output, rows_roundtrip, rows_scale, rows_start, rows_values, rows_warm
 
-    modules = (rows_roundtrip, rows_values, rows_output, rows_start, rows_scale)
+    modules = (rows_roundtrip, rows_values, rows_output, rows_start, rows_warm, rows_branch, rows_scale)
     order = [module.__name__ for module in modules]
     return sorted(ROWS, key=lambda row: order.index(row.prepare.__module__))
 
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{row.name}: failed: {type(error).__name__}: {error}\n", flush=True)
             continue
         done.append(bench)
-        print(bench.table() + f"\n({bench.seconds:.1f} s)\n", flush=True)
+        print(bench.table() + f"\n({bench.seconds:.1f} s, load {bench.load:.1f})\n", flush=True)
     counts = [verdict.met for bench in done for verdict in bench.verdicts()]
     print(f"goals: {counts.count(True)} met, {counts.count(False)} missed, {counts.count(None)} unknown")
     if options.json:

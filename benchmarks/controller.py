@@ -1,8 +1,8 @@
 """A controller in a process of its own, for the rows that need one that nothing else was done in.
 
-`python -m benchmarks.controller idle N`: holds N sessions; first line out: the facts; then for each line
-"CALLS SECONDS" on stdin the seconds of a call on one of them. `... memory N`: N calls on one session; a line of
-memory at each of the marks.
+`python -m benchmarks.controller idle N`: holds N sessions; a line when they are there; then for each line
+"CALLS SECONDS" on stdin the seconds of a call on one of them. `... many N`, `... spawned N`: what N sessions cost, of a
+template or not, in one line. `... memory N`: N calls on one session; a line of memory at each of the marks.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import contextlib
 import json
 import os
 import resource
-import statistics
 import sys
 import time
 from typing import Any
 
 import psutil
 
+import extsession
 from extsession import ExtSession
 
 from .harness import latency
@@ -49,33 +49,60 @@ def _pss() -> int:
     return total
 
 
-def idle(count: int) -> None:
+def _allow_many_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _started(end: contextlib.ExitStack, **options: Any) -> ExtSession:
+    session = end.enter_context(ExtSession(**options))
+    session.execute("pass").wait()
+    return session
+
+
+def idle(count: int) -> None:
+    _allow_many_files()
     with contextlib.ExitStack() as end:
-        sessions: list[ExtSession] = []
-        starts: list[float] = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            session = end.enter_context(ExtSession())
-            session.execute("pass").wait()
-            starts.append(time.perf_counter() - begin)
-            sessions.append(session)
-            if len(sessions) == 1:
-                of_first = _descriptors()
+        sessions = [_started(end) for _ in range(count)]
         _all_no_op(sessions)
-        _say(
-            start=statistics.median(starts),
-            descriptors=(_descriptors() - of_first) / (count - 1) if count > 1 else 0,
-            processes=len(psutil.Process().children(recursive=True)) / count,
-            memory=_pss() / count,
-            all=[_all_no_op(sessions) for _ in range(3)],
-        )
+        _say(count=len(sessions))
         session = sessions[0]
         for line in sys.stdin:
             calls, budget = line.split()
             _say(call=latency(lambda: session.execute("pass").wait(), int(calls), float(budget)))
+
+
+def many(count: int, **options: Any) -> None:
+    """What is there before the first session, such as a template, is counted with the memory and the processes."""
+    _allow_many_files()
+    if not options:
+        extsession.warm_up()
+    with contextlib.ExitStack() as end:
+        sessions: list[ExtSession] = []
+        starts: list[float] = []
+        descriptors: list[int] = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            sessions.append(_started(end, **options))
+            starts.append(time.perf_counter() - begin)
+            descriptors.append(_descriptors())
+        _all_no_op(sessions)
+        few = min(10, count) - 1
+        _say(
+            starts=starts,
+            descriptors=(descriptors[-1] - descriptors[0]) / (count - 1),
+            descriptors_of_few=(descriptors[few] - descriptors[0]) / few,
+            processes=len(psutil.Process().children(recursive=True)) / count,
+            memory=_pss() / count,
+            all=[_all_no_op(sessions) for _ in range(9)],
+        )
+        begin = time.perf_counter()
+    _say(end=(time.perf_counter() - begin) / count)
+
+
+def spawned(count: int) -> None:
+    many(count, warm=False)
 
 
 def memory(count: int) -> None:
@@ -101,4 +128,4 @@ def memory(count: int) -> None:
 
 
 if __name__ == "__main__":
-    {"idle": idle, "memory": memory}[sys.argv[1]](int(sys.argv[2]))
+    {"idle": idle, "many": many, "spawned": spawned, "memory": memory}[sys.argv[1]](int(sys.argv[2]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import statistics
 import threading
@@ -128,6 +129,7 @@ class Bench:
         self.rounds = self.pick(9, 5)
         self.warm_up = True
         self.seconds = 0.0
+        self.load = 0.0  # of the machine, the mean of before and after: what else runs is in it, and so are we
         self.contenders: dict[str, Contender] = {}
         self.left_out: dict[str, str] = {}
         self.notes: list[str] = []
@@ -166,6 +168,7 @@ class Bench:
     def run(self) -> Bench:
         """Prepare the row and time it. What one contender raises leaves that one out."""
         begin = time.monotonic()
+        load = os.getloadavg()[0]
         with self._closing:
             with bounded(PREPARE_BOUND):
                 self.row.prepare(self)
@@ -174,6 +177,7 @@ class Bench:
             for number in range(self.rounds):
                 self._round(number, keep=True)
         self.seconds = time.monotonic() - begin
+        self.load = (load + os.getloadavg()[0]) / 2
         self.contenders = {name: each for name, each in self.contenders.items() if each.samples}
         return self
 
@@ -217,6 +221,7 @@ class Bench:
             "name": self.row.name,
             "title": self.row.title,
             "seconds": round(self.seconds, 2),
+            "load": round(self.load, 2),
             "reference": self.row.reference,
             "contenders": [
                 {
@@ -320,6 +325,19 @@ def latency(operation: Callable[[], Any], calls: int, budget: float = 0.15) -> f
         times.append(now - begin)
         if now > end and len(times) >= 3:
             break
+    return statistics.median(times)
+
+
+def starts(begin: Callable[[], Any], end: Callable[[Any], object], count: int) -> float:
+    """The median seconds of `begin()`, `count` times; `end` of what it returned is not timed."""
+    clock = time.perf_counter
+    times: list[float] = []
+    for _ in range(count):
+        before = clock()
+        begun = begin()
+        times.append(clock() - before)
+        end(begun)
+        del begun
     return statistics.median(times)
 
 

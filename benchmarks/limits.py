@@ -31,6 +31,32 @@ for line in sys.stdin:
         os.write(1, block)
 """
 
+# A fork costs by the pages that are copied: the collector's work is done before and its view frozen, nothing that is
+# not needed is loaded, and the loop has run before, so that only what has to be is touched afterwards.
+_FORKS = """
+import gc, os, sys
+r, w, reaped, frozen, setup, source = *map(int, sys.argv[1:5]), *sys.argv[5:]
+names = {"__name__": "__main__"}
+exec(setup, names)
+def run(source=source, names=names):
+    exec(compile(source, "<fork>", "exec"), names)
+for _ in range(24):
+    run()
+if frozen:
+    gc.collect()
+    gc.freeze()
+fork, read, write, end, wait = os.fork, os.read, os.write, os._exit, os.waitpid
+write(reaped, b"x")
+while read(r, 1):
+    pid = fork()
+    if not pid:
+        run()
+        write(w, b"x")
+        end(0)
+    wait(pid, 0)
+    write(reaped, b"x")
+"""
+
 PIPE_SIZE = 2**20
 BLOCK = 65536
 
@@ -56,6 +82,43 @@ class PingPong:
         os.close(self._write)
         self._process.wait()
         os.close(self._read)
+
+
+class RawFork:
+    """os.fork() of a single-threaded Python process: from a byte that asks for it to a byte of the child's.
+
+    The child compiles and runs `source` before its byte. Its exit, and that it is collected, are waited for by
+    `collect()`, not timed. setup: source that has run in the process before, with the modules of site-packages.
+    frozen: gc.collect() and gc.freeze() before the first fork.
+    """
+
+    def __init__(self, source: str = "pass", setup: str = "", frozen: bool = True) -> None:
+        theirs, self._write = os.pipe()
+        self._read, written = os.pipe()
+        self._reaped, collected = os.pipe()
+        numbers = (theirs, written, collected)
+        options = ["-I"] if setup else ["-I", "-S"]
+        command = [sys.executable, *options, "-c", _FORKS, *map(str, numbers), str(int(frozen)), setup, source]
+        self._process = subprocess.Popen(command, pass_fds=numbers)
+        for fd in numbers:
+            os.close(fd)
+        if not os.read(self._reaped, 1):
+            status = self._process.wait()
+            self.close()
+            raise ChildProcessError(f"the process to be forked ended with status {status}")
+
+    def __call__(self) -> None:
+        os.write(self._write, b"x")
+        os.read(self._read, 1)
+
+    def collect(self) -> None:
+        os.read(self._reaped, 1)
+
+    def close(self) -> None:
+        os.close(self._write)
+        self._process.wait()
+        os.close(self._read)
+        os.close(self._reaped)
 
 
 class Drain:

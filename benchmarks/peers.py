@@ -5,6 +5,7 @@ Each says with `needs` which module it is made with; `Missing` is raised where t
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -12,6 +13,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, ClassVar
 
@@ -56,6 +58,43 @@ class PipeWorker(Peer):
         self._process = context.Process(target=child.serve_pipe, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
+
+    def run(self, mode: str, source: str) -> Any:
+        self._connection.send((mode, source))
+        return self._connection.recv()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join(_PATIENCE)
+        self._process.close()
+
+
+class ForkServer(Peer):
+    """multiprocessing's fork server, which has loaded what its children run: a process and a pipe for each."""
+
+    name = "multiprocessing forkserver"
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=child.serve_pipe, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @classmethod
+    @contextlib.contextmanager
+    def serving(cls, *preload: str) -> Iterator[None]:
+        """The server, which is one for the whole of this process, with modules loaded."""
+        from multiprocessing import forkserver
+
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([child.__name__, *preload])
+        try:
+            cls().close()  # it is started with the first of them
+            yield
+        finally:
+            server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+            server._stop()  # as CPython's own tests do: the next row wants it with other modules
 
     def run(self, mode: str, source: str) -> Any:
         self._connection.send((mode, source))

@@ -53,23 +53,13 @@ def _heard(process: subprocess.Popen[str]) -> dict[str, Any]:
 # Names do not tell the number of sessions of a quick run, so that goals hold for both.
 LEVELS = {"1": (1, 1), "10": (10, 4), "100": (100, 16), "500": (500, 50)}
 _CALL = "a call, {} alive"
-START, PSS, ALL = "500 sessions: start of one", "500 sessions: PSS of one", "500 sessions: a no-op to all"
-DESCRIPTORS, DESCRIPTORS_OF_FEW = "500 sessions: descriptors for one", "10 sessions: descriptors for one"
-PROCESSES = "500 sessions: processes for one"
-_TEMPLATE = "with the template"
 
 
 @row(
     "idle",
     "many sessions alive, each controller in a process of its own",
     reference=_CALL.format(1),
-    goals=[
-        *(Goal(_CALL.format(level), 1.2, _CALL.format(1)) for level in ("10", "100", "500")),
-        Goal(START, 0.002, note=_TEMPLATE),
-        Goal(PSS, 1e6, note=_TEMPLATE),
-        Goal(ALL, 0.06),
-        Goal(DESCRIPTORS, 5, note="constant: 4, and 1 where the hub watches it"),
-    ],
+    goals=[Goal(_CALL.format(level), 1.2, _CALL.format(1)) for level in ("10", "100", "500")],
 )
 def idle(bench: Bench) -> None:
     calls, budget = bench.pick((1000, 0.15), (200, 0.03))
@@ -87,16 +77,43 @@ def idle(bench: Bench) -> None:
     for name, numbers in LEVELS.items():
         with bench.optional(_CALL.format(name)):
             process = bench.enter(_controller("idle", str(bench.pick(*numbers))))
-            facts = _heard(process)
+            _heard(process)
             bench.add(_CALL.format(name), OURS, functools.partial(ask, process))
-            if name == "10":
-                bench.record(DESCRIPTORS_OF_FEW, OURS, [facts["descriptors"]], "")
-            elif name == "500":
-                bench.record(START, OURS, [facts["start"]], "ms")
-                bench.record(PSS, OURS, [facts["memory"]], "MB")
-                bench.record(ALL, OURS, facts["all"], "ms")
+
+
+START, PSS, ALL = "start of one", "PSS of one", "a no-op to all"
+DESCRIPTORS, DESCRIPTORS_OF_FEW = "descriptors for one", "descriptors for one of 10"
+PROCESSES, END = "processes for one", "end of one"
+_SPAWNED = "{}, spawned"
+
+
+@row(
+    "many",
+    "what one of 500 sessions of a template costs, and of 50 that are spawned",
+    unit="ms",
+    goals=[
+        Goal(START, 0.002),
+        Goal(PSS, 1e6, note="of all processes of ours, warden and template too"),
+        Goal(ALL, 0.06, note="written to all, then waited for"),
+        Goal(DESCRIPTORS, 5, note="constant: 4, and 1 where the hub watches it"),
+    ],
+)
+def many(bench: Bench) -> None:
+    bench.rounds, bench.warm_up = 0, False
+    count = bench.pick(500, 50)
+    if bench.quick:
+        bench.notes.append(f"quick: {count} sessions, 10 that are spawned")
+    for mode, number, form in (("many", count, "{}"), ("spawned", bench.pick(50, 10), _SPAWNED)):
+        with _controller(mode, str(number)) as process:
+            facts = _heard(process)
+            bench.record(form.format(START), OURS, facts["starts"])
+            bench.record(form.format(PSS), OURS, [facts["memory"]], "MB")
+            bench.record(form.format(PROCESSES), OURS, [facts["processes"]], "")
+            bench.record(form.format(END), OURS, [_heard(process)["end"]])
+            if mode == "many":
+                bench.record(ALL, OURS, facts["all"])
                 bench.record(DESCRIPTORS, OURS, [facts["descriptors"]], "")
-                bench.record(PROCESSES, OURS, [facts["processes"]], "")
+                bench.record(DESCRIPTORS_OF_FEW, OURS, [facts["descriptors_of_few"]], "")
 
 
 _RSS = "{} after {:.0%} of the calls"

@@ -10,7 +10,7 @@ CALLS = {
     "a hoard": "numbers = list(range(10**8))",
     "a large file": "import tempfile; tempfile.TemporaryFile().write(bytes(2_000_000))",
     # Each of them is below the limit, all together are above it: the session is ended, and comes back.
-    "hungry children": "for _ in range(4):\n  if not os.fork(): hoard = b'x' * 150_000_000; time.sleep(9)\ntime.sleep(9)",
+    "hungry children": "for _ in range(4):\n  if not os.fork(): hoard = b'x' * 2**27; time.sleep(9)\ntime.sleep(9)",
     "a good call": "counter += 1",
 }
 

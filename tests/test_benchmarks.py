@@ -231,3 +231,57 @@ def test_a_plot_is_drawn(harness: Any, tmp_path: Path) -> None:
     file = tmp_path / "bars.svg"
     plot.draw([_bench(harness, _two).run().as_json()], str(file), {"python": "3"})
     assert "a made-up row" in file.read_text("utf-8")
+
+
+def test_starts_time_the_beginning_alone(harness: Any) -> None:
+    events: list[str] = []
+
+    def end(begun: str) -> None:
+        events.append(f"end {begun}")
+        time.sleep(0.01)
+
+    taken = harness.starts(lambda: events.append("begin") or "it", end, 3)
+    assert taken < 0.01
+    assert events == ["begin", "end it"] * 3
+
+
+def test_load_is_told(harness: Any) -> None:
+    assert _bench(harness, _two).run().as_json()["load"] >= 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+@pytest.mark.parametrize("setup", ["", "data = list(range(1000))"])
+def test_a_raw_fork_runs_its_source_each_time(setup: str) -> None:
+    from benchmarks import limits
+
+    fork = limits.RawFork(f"assert {setup[:4] or '1'}", setup)
+    for _ in range(3):
+        fork()
+        fork.collect()
+    fork.close()
+
+
+def test_a_raw_fork_that_cannot_be_prepared() -> None:
+    from benchmarks import limits
+
+    with pytest.raises(ChildProcessError, match="status 1"):
+        limits.RawFork(setup="raise SystemExit(1)")
+
+
+def test_the_soak_tells_what_was_left(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import soak_templates
+
+    before = soak_templates.Holdings(11, 2, 2, 0, 20_000_000, 10_000_000, 10_000_000)
+    assert soak_templates.report(100, 1.0, before, before) == 0
+    assert soak_templates.report(100, 1.0, before, before._replace(controller=21_000_000)) == 0
+    capsys.readouterr()
+    assert soak_templates.report(100, 1.0, before, before._replace(zombies=1, template=12_000_000)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("GREW")] == ["zombies", "RSS"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import soak_templates
+
+    assert soak_templates.main(["--sessions", "20"]) == 0, capsys.readouterr().out

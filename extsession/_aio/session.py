@@ -15,7 +15,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._engine import owned
-from .._engine.branch import stillborn
+from .._engine.branch import MOST_TIME, stillborn, too_slow
+from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
 from .._engine.limits import InForce
@@ -25,7 +26,6 @@ from .._engine.output import OutputChunk
 from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
 from .._launch.base import Launcher, Process
-from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits
@@ -363,7 +363,7 @@ class AsyncExtSession:
 
     async def aclose(self) -> None:
         """End the session now, with all that it started; `async with` does. Nothing the second time."""
-        self._shelf.clear()
+        self._shelf.close()
         if self._driver is not None:
             await self._driver.end()
             self._finalizer.detach()
@@ -373,6 +373,7 @@ class AsyncExtSession:
         core = self._here().core
         await self.aclose()
         await anyio.lowlevel.checkpoint()
+        self._shelf = Shelf(self._options.max_checkpoints, self._options.checkpoint_memory)
         await self._launch(core)
         try:
             await self._wait_for_start()
@@ -404,11 +405,10 @@ class AsyncExtSession:
         return made[0] if count is None else made
 
     async def _branch(self, force: bool) -> AsyncExtSession:
-        process, number = await self._clone(False, force)
-        token = new_token()
-        process.first = settings(token)
+        process, call = await self._clone(False, force)
+        token = self._here().core.token_of(call)
         try:
-            branch = await self._session_of(process, token, number)
+            branch = await self._session_of(process, token, call.number)
         except LaunchError as error:
             raise stillborn(error) from error
         branch._is_branch = True
@@ -430,22 +430,26 @@ class AsyncExtSession:
             raise
         return branch
 
-    async def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+    async def _clone(self, hold: bool, force: bool) -> tuple[Process, Call]:
         driver = self._here()
         core = driver.core
         await driver.check_cancelled()
         call = driver.submit(lambda core: core.branch(hold, force))
         try:
-            await driver.until(lambda: call.completion is not None)
+            await driver.until(lambda: call.state is not State.QUEUED)
+            with anyio.move_on_after(MOST_TIME):
+                await driver.until(lambda: call.completion is not None)
+            if call.completion is None:
+                raise too_slow()
         except BaseException:
             core.give_up(call)
             raise
-        return core.branched(call, force), call.number
+        return core.branched(call, force), call
 
     async def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
         """Keep the state as it is after the calls that are queued; as ExtSession.checkpoint."""
-        process, number = await self._clone(True, force)
-        return self._shelf.add(name, number - 1, process)
+        process, call = await self._clone(True, force)
+        return self._shelf.add(name, call.number - 1, process)
 
     async def rollback(self, checkpoint: Checkpoint | str) -> None:
         """Make the state what it was at a checkpoint; as ExtSession.rollback."""
@@ -547,7 +551,8 @@ class AsyncExtSession:
 
 def _abandon(driver: Driver, shelf: Shelf) -> None:
     """The session's object is gone: so is the session."""
-    shelf.clear()
+    if driver.core.owner == os.getpid():
+        shelf.close()
     driver.abandon()
 
 

@@ -33,6 +33,7 @@ class Call:
     done: messages.Done | None = None
     branch: Branch | None = None  # the clone that it asks for
     hidden = False  # none of the user's
+    to_interrupt = False  # as soon as it runs
     changes = False  # it may change the state of the session
     value: tuple[int, bytes, Any] | None = None  # packed; see pickles.pack
     completion: Completion | None = None

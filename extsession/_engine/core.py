@@ -268,7 +268,7 @@ class Core:
 
     def branch(self, hold: bool, force: bool) -> Call:
         """Ask for a clone, as a session or (hold) as a checkpoint; `branched` says what came of it."""
-        branch = Branch(hold, force)
+        branch = Branch(hold, force, b"" if hold else new_token())
         self.machine.require_alive()
         call = self.machine.submit(
             messages.Run(messages.BRANCH, messages.SAFE_ONLY, "", branch.data), "a branch", None, 0
@@ -294,6 +294,11 @@ class Core:
             raise RemoteProtocolError(f"the session answered nonsense: {fault}") from None
         finally:
             branch.drop()
+
+    def token_of(self, call: Call) -> bytes:
+        """The token of the session that a branch is."""
+        assert call.branch is not None
+        return call.branch.token
 
     def give_up(self, call: Call) -> None:
         """Nobody waits for a branch any more: whatever comes of it is let go of."""
@@ -411,7 +416,7 @@ class Core:
             checkpoints=len(shelf.all()),
             checkpoint_memory=shelf.memory(),
             recoveries=0 if recovery is None else recovery.count,
-            unprotected=None if recovery is None or recovery.checkpoint is not None else recovery.why_none,
+            unprotected=None if recovery is None else recovery.unprotected,
         )
 
     # limits

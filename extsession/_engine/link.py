@@ -127,10 +127,8 @@ class Link:
         else:
             self._close_channel()
             machine.on_eof(now)
-        if machine.orders:
-            self._carry_out()
-        if machine.outgoing:
-            self.flush()
+        if machine.outgoing or machine.orders:
+            self._act()
 
     def pollable(self) -> int:
         """One descriptor that is readable when `step` has something to do."""
@@ -155,9 +153,15 @@ class Link:
         deadline = machine.next_deadline()
         if deadline is not None and now >= deadline:
             machine.on_time(now)
-        if machine.orders:
+        if machine.outgoing or machine.orders:
+            self._act()
+
+    def _act(self) -> None:
+        """Send and do what the machine wants: messages first, for a signal only rings for the one that was sent."""
+        self.flush()
+        if self.machine.orders:
             self._carry_out()
-        if machine.outgoing:
+        if self.machine.outgoing:  # what the orders have brought
             self.flush()
 
     def _read_all(self, ready: list[tuple[int, int]], now: float) -> bool:
@@ -409,6 +413,9 @@ class Link:
         """In a forked process: close the descriptors, and leave the processes to their owner."""
         if self.machine.error is None:
             self.machine.error = SessionClosed("the session belongs to the process that this one was forked from")
+        current = self.machine.current
+        if current is not None and current.branch is not None:
+            current.branch.abandon()
         self.process.disown()
         self._watch.drop_pollable()  # before anything is unregistered: epoll is shared with the owner
         self.close()

@@ -159,10 +159,10 @@ class SessionMachine(Limited):
             self.error = SessionClosed(why)
 
     def require_alive(self) -> None:
+        if self.closed and not isinstance(self.error, SessionClosed):
+            raise SessionClosed("the session was closed")
         if self.error is not None:
             raise self.error
-        if self.closed:
-            raise SessionClosed("the session was closed")
         if self.phase in (Phase.DEAD, Phase.EXITING):
             raise SessionClosed("the session has ended")
 
@@ -175,7 +175,8 @@ class SessionMachine(Limited):
             self.phase = Phase.RUNNING
             self.current = call
             call.state = State.RUNNING
-            self._last = call
+            if call.branch is None:
+                self._last = call
             if call.timeout is not None:
                 call.deadline = now + call.timeout
             if self.rules is not None:
@@ -183,6 +184,8 @@ class SessionMachine(Limited):
             assert call.run is not None
             self._send_pieces(messages.RUN, call.number, call.run.encode())
             call.run = None
+            if call.to_interrupt:
+                self.interrupt(call)
         elif self._exit_code is not None:
             self.phase = Phase.EXITING
             self.outgoing.append(pack_frame(messages.EXIT, 0, messages.pack_exit(self._exit_code)))
@@ -207,7 +210,13 @@ class SessionMachine(Limited):
     def interrupt(self, call: Call | None = None) -> bool:
         """Interrupt the running call (only `call`, if given); False if it does not run."""
         current = self.current
-        if current is None or self.draining is not None or (call is not None and call is not current):
+        if current is not None and current.hidden and call is not current and self._queue:
+            following = self._queue[0]  # which would run already, were there no checkpoint to be made
+            following.to_interrupt = call is None or call is following
+            return following.to_interrupt
+        if current is None or self.draining is not None:
+            return False
+        if current.hidden if call is None else call is not current:
             return False
         self.outgoing.append(pack_frame(messages.INTERRUPT, current.number))
         self.orders.append(Order.INTERRUPT)
@@ -740,7 +749,7 @@ class SessionMachine(Limited):
         if self.phase is Phase.STARTING:
             self._startup += data[: max(0, 65536 - len(self._startup))]
             self._keep(self.exit_output, stream, data)
-        elif self.current is not None:
+        elif self.current is not None and self.current.branch is None:
             self._keep(self.current.output, stream, data)
         elif self.phase in (Phase.EXITING, Phase.DEAD):
             self._keep(self.exit_output, stream, data)

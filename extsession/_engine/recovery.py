@@ -10,7 +10,7 @@ from .._launch.checkpoint import CheckpointProcess
 from .._protocol import messages, pickles
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from .branch import Branch, verdict
+from .branch import MOST_TIME, Branch, verdict
 from .call import Call
 
 
@@ -25,11 +25,18 @@ class Recovery:
         self._dropped: list[CheckpointProcess] = []
         self._number = MAX_CALL  # of our own calls: counted from the other end than the user's
 
+    @property
+    def unprotected(self) -> str | None:
+        """Why there is no checkpoint to be brought back from; None: there is one, as far as is known."""
+        if self.checkpoint is None:
+            return self.why_none
+        return None if self.checkpoint.is_alive else "its process has ended"
+
     def ask(self) -> Call:
         """The call that makes the next checkpoint."""
         branch = Branch(hold=True, force=True)
         run = messages.Run(messages.BRANCH, messages.SAFE_ONLY, "", branch.data)
-        call = Call(self._number, run, "a checkpoint", None, 0)
+        call = Call(self._number, run, "a checkpoint", MOST_TIME, 0)
         self._number -= 1
         call.branch = branch
         call.hidden = True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 
 from .._launch.base import Process
 from .._launch.checkpoint import CheckpointProcess
-from ..errors import CheckpointGone
+from ..errors import CheckpointGone, LaunchError, SessionClosed
 
 
 class Checkpoint:
@@ -32,17 +33,19 @@ class Checkpoint:
     def memory(self) -> int:
         """Bytes that it holds, its part of what it shares with others (PSS, see proc(5)); 0 once it is gone."""
         pid = self._process.pid
-        return 0 if pid is None or not self._process.is_alive else _memory_of(pid)
+        return 0 if pid is None else _memory_of(pid)
 
     def drop(self) -> None:
         """Forget it and free its memory. Nothing the second time."""
         self._process.release()
 
     def clone(self, token: bytes) -> Process:
-        """A process that goes on from it; CheckpointGone."""
+        """A process that goes on from it; CheckpointGone, LaunchError where there are no descriptors left."""
         try:
             return self._process.clone(token)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise LaunchError(f"{self.name!r} cannot be gone back to now: {error}") from error
             raise CheckpointGone(f"{self.name!r} cannot be gone back to: {error}", name=self.name) from None
 
     def __repr__(self) -> str:
@@ -57,11 +60,15 @@ class Shelf:
         self._memory = memory
         self._all: list[Checkpoint] = []
         self._count = 0
-        self._lock = threading.Lock()
+        self._is_closed = False
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
 
     def add(self, name: str | None, call: int, process: Process) -> Checkpoint:
-        """Keep one more. One of the same name, and the oldest of too many, are dropped."""
+        """Keep one more. One of the same name, and the oldest of too many, are dropped. SessionClosed."""
         with self._lock:
+            if self._is_closed:
+                process.discard()
+                raise SessionClosed("the session was closed while the checkpoint was made")
             self._count += 1
             made = Checkpoint(f"checkpoint {self._count}" if name is None else name, call, process)
             for each in self._all:
@@ -95,7 +102,9 @@ class Shelf:
         """Bytes that all of them hold together."""
         return sum(each.memory for each in self.all())
 
-    def clear(self) -> None:
+    def close(self) -> None:
+        """Drop all of them, and keep no others."""
+        self._is_closed = True
         with self._lock:
             found, self._all = self._all, []
         for each in found:

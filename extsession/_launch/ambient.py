@@ -176,16 +176,15 @@ def _namespaces() -> tuple[str, ...]:
     # O_PATH: a process that has changed its user may not list the folder, but look up what is in it
     folder = os.open("/proc/thread-self/ns", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return tuple([_link(name, folder) for name in _NAMESPACES])
+        found = []
+        for name in _NAMESPACES:
+            try:
+                found.append(os.readlink(name, dir_fd=folder))
+            except FileNotFoundError:  # an older kernel; or pid_for_children as long as no child has been there
+                found.append("")
+        return tuple(found)
     finally:
         os.close(folder)
-
-
-def _link(name: str, folder: int) -> str:
-    try:
-        return os.readlink(name, dir_fd=folder)
-    except FileNotFoundError:  # an older kernel; or pid_for_children as long as no child has been there
-        return ""
 
 
 @functools.cache

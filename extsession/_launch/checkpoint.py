@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 import socket
 import threading
 import weakref
 
 from .base import Process
+
+#: seconds in which it must have told of itself
+_AT_FIRST = 1.0
 
 
 class CheckpointProcess:
@@ -17,7 +21,7 @@ class CheckpointProcess:
     def __init__(self, process: Process) -> None:
         self._process = process
         process.stand_apart()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._is_over = False
         _alive.add(self)
 
@@ -30,9 +34,15 @@ class CheckpointProcess:
 
     @property
     def pid(self) -> int | None:
+        """Its process id; None once it is gone."""
         with self._lock:
             self._look()
-            return self._process.pid
+            if not self._is_over and self._process.pid is None:
+                poll = select.poll()  # it tells of itself, and is only just there
+                poll.register(self._process.leash, select.POLLIN)
+                poll.poll(_AT_FIRST * 1000)
+                self._look()
+            return None if self._is_over else self._process.pid
 
     def clone(self, token: bytes) -> Process:
         """A session that is what the checkpoint is; it says Ready by itself.
@@ -69,7 +79,7 @@ class CheckpointProcess:
 
     def _abandon(self) -> None:
         """In a forked process: it belongs to the one that was forked."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if not self._is_over:
             self._process.disown()
             self._end()

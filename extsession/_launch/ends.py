@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from typing import NamedTuple
@@ -28,18 +27,21 @@ class Ends(NamedTuple):
 
 def make() -> tuple[Ends, Ends]:
     """(ours, theirs): none is inherited, and ours do not block. OSError where there are no descriptors left."""
-    with contextlib.ExitStack() as undo:
-        channel, their_channel = socket.socketpair()
-        undo.callback(channel.close)
-        undo.callback(their_channel.close)
-        leash, their_leash = socket.socketpair()
-        undo.callback(leash.close)
-        undo.callback(their_leash.close)
-        out, their_out = os.pipe()
-        undo.callback(os.close, out)
-        undo.callback(os.close, their_out)
-        err, their_err = os.pipe()
-        undo.pop_all()
+    sockets: list[socket.socket] = []
+    pipes: list[int] = []
+    try:
+        sockets += socket.socketpair()
+        sockets += socket.socketpair()
+        pipes += os.pipe()
+        pipes += os.pipe()
+    except BaseException:
+        for each in sockets:
+            each.close()
+        for fd in pipes:
+            os.close(fd)
+        raise
+    channel, their_channel, leash, their_leash = sockets
+    out, their_out, err, their_err = pipes
     for end in (channel, leash):
         end.setblocking(False)
     os.set_blocking(out, False)

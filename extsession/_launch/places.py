@@ -6,6 +6,7 @@ knows that it belongs there.
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
@@ -128,4 +129,9 @@ def key_of(path: str) -> Key:
         raise bad("it is not executable")
     key = (path, status.st_mtime_ns, status.st_size, status.st_ino)
     # What a script runs may depend on where, and on what a version manager is told.
-    return (*key, current_folder(), os.environ.get("PYENV_VERSION")) if is_script(path) else key
+    return (*key, current_folder(), os.environ.get("PYENV_VERSION")) if _is_known_script(key) else key
+
+
+@functools.lru_cache(64)
+def _is_known_script(key: tuple[str, int, int, int]) -> bool:
+    return is_script(key[0])

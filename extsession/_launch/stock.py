@@ -16,6 +16,8 @@ from .local import LocalProcess
 
 #: seconds without a start after which there are half as many
 PATIENCE = 10.0
+#: seconds after a start in which no other one is prepared
+_SOON = 0.002
 
 
 class Stock:
@@ -27,6 +29,7 @@ class Stock:
         self._spare: deque[LocalProcess] = deque()
         self._wanted = 1
         self._used = time.monotonic()
+        self._due: float | None = None  # when more are to be made
 
     def __len__(self) -> int:
         return len(self._spare)
@@ -75,7 +78,21 @@ class Stock:
 
     def next_look(self) -> float | None:
         """When `tend` has something to do, by the monotonic clock."""
+        if self._due is not None:
+            return self._due
         return self._used + PATIENCE if self._spare else None
+
+    def fill_soon(self) -> None:
+        """Have `tend` called in a moment, by when whoever has just taken one is no longer held up by it."""
+        if self._due is None:
+            self._due = time.monotonic() + _SOON
+
+    def take_due(self, now: float) -> bool:
+        """Whether it is time to fill it."""
+        if self._due is None or now < self._due:
+            return False
+        self._due = None
+        return True
 
     def abandon(self) -> None:
         """In a forked process."""

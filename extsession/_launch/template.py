@@ -46,8 +46,8 @@ _ONE_THREAD = dict.fromkeys(
 LOOK = 0.1
 #: seconds in which a template must have made a session, or it is not asked again
 _STUCK = 1.0
-#: in an order: the clone gets ready, and waits until it is needed
-_SPARE = 1 << 63
+#: bytes of an order, at most: it is sent at once or not at all
+_ROOM = 8192
 #: bytes that are kept of what a template prints while it loads modules
 _PRINTED = 16384
 
@@ -93,7 +93,6 @@ class Template:
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._watched: tuple[str, ...] = ()
         self._stamps: Any = None
-        self._limit = 0  # of its open files at the time
 
     def clone(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> local.LocalProcess:
         """Order a session; its process says Ready by itself. TemplateGone; OSError where there are no descriptors.
@@ -109,31 +108,39 @@ class Template:
                 "template": self.pid,
                 "changes": changes,
                 "variables": environment.changes(env, self._base.env),
-                "limits": dict(spec.limits),
+                **({"limits": dict(spec.limits)} if spec.limits else {}),
             },
             2,
         )
         message = len(settings).to_bytes(4, "little") + settings
         process = self.stock.take(message, folder)
         if process is None:
-            process = self._make(0)
-            try:
-                process.first = message[socket.send_fds(process.channel, [message], [folder]) :]
-            except BaseException:
-                process.discard()
-                raise
+            if len(message) <= _ROOM - 8:
+                process = self._make(message, folder)
+            else:
+                process = self._make_with(message, folder)
         self.sessions += 1
         self.used = time.monotonic()
-        self._fill_stock()
         return process
 
-    def _fill_stock(self) -> None:
-        if self.stock.most:
-            with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
-                self.stock.fill(lambda: self._make(_SPARE))
+    def _make_with(self, message: bytes, folder: int) -> local.LocalProcess:
+        """As `_make` of a clone whose settings are too large for an order."""
+        process = self._make()
+        try:
+            process.first = message[socket.send_fds(process.channel, [message], [folder]) :]
+        except BaseException:
+            process.discard()
+            raise
+        return process
 
-    def _make(self, flags: int) -> local.LocalProcess:
-        """Order a clone, which waits for its settings."""
+    def fill_stock(self) -> None:
+        """Make the spare sessions that are wanted."""
+        if self.stock.most and not self.is_over:
+            with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
+                self.stock.fill(self._make)
+
+    def _make(self, message: bytes = b"", *folder: int) -> local.LocalProcess:
+        """Order a clone, with its settings; without, it waits for them."""
         process, mark, theirs = self._process.prepare_clone()
         ordered = time.monotonic()
         process.when_unanswered = lambda: self._was_silent(ordered)
@@ -142,9 +149,9 @@ class Template:
                 if self.is_over:
                     raise TemplateGone
                 try:
-                    order = (mark | flags).to_bytes(8, "little")
+                    order = mark.to_bytes(8, "little") + message
                     # without room: it is busy, or stopped, and this session is better spawned
-                    socket.send_fds(self._process.channel, [order], theirs.numbers())
+                    socket.send_fds(self._process.channel, [order], (*theirs.numbers(), *folder))
                 except (BrokenPipeError, ConnectionResetError):
                     raise TemplateGone from None
         except BaseException:
@@ -158,7 +165,7 @@ class Template:
         """Keep up to so many sessions ready."""
         self.stock.most = most
         self.stock.shrink(most)
-        self._fill_stock()
+        self.fill_stock()
 
     def _was_silent(self, since: float) -> None:
         """A session was given up before it was made."""
@@ -204,6 +211,8 @@ class Template:
         """Let spare sessions go that nobody has needed for long; collect it if it has ended, or should have."""
         self._tended = now = time.monotonic()
         self.stock.tend(now)
+        if self.stock.take_due(now):
+            self.fill_stock()
         if not self.is_over and (self._process.read_leash() is not None or now - self.used > IDLE + _OVERDUE):
             self.end()
 

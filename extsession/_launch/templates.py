@@ -39,12 +39,23 @@ class Templates:
             for _ in range(3):  # one that ends just when it is asked is replaced
                 template = self._get(spec, now, env, folder)
                 try:
-                    return template.clone(spec, now, env, folder)
+                    process = template.clone(spec, now, env, folder)
                 except TemplateGone:
                     self.drop(template)
+                else:
+                    if template.stock.most:
+                        self._restock(template)
+                    return process
         finally:
             os.close(folder)
         raise CannotServe("its templates end as soon as they are there")
+
+    def _restock(self, template: Template) -> None:
+        if self.when_due is None:  # nobody tends
+            template.fill_stock()
+        else:
+            template.stock.fill_soon()
+            self.when_due()
 
     def is_ready(self, spec: Spec) -> bool:
         """Whether a template for it is there already."""

@@ -40,10 +40,11 @@ class Hub:
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._noticed: deque[Driver] = deque()
         self._watched: dict[Driver, int] = {}
+        self._starved: list[Driver] = []
         self._asleep = False
         self._thread = threading.Thread(target=self._run, name="extsession-hub", daemon=True)
         self._thread.start()
-        templates.call_when_due(self.ring)
+        templates.call_when_due(self.look_soon)
 
     @classmethod
     def get(cls) -> Hub:
@@ -80,6 +81,11 @@ class Hub:
         if self._asleep:
             self.ring()
 
+    def look_soon(self) -> None:
+        """Something may be due earlier than it was."""
+        if self._asleep:
+            self.ring()
+
     def ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._ring, b"!")
@@ -110,7 +116,8 @@ class Hub:
         noticed = bool(self._noticed)
         if noticed:
             self._look()
-        for driver in self._due():
+        starved, self._starved = self._starved, []
+        for driver in (*starved, *self._due()):
             self._attend(driver)
         due = templates.next_look()
         if due is not None and due <= time.monotonic():
@@ -177,11 +184,20 @@ class Hub:
         try:
             if not driver.core.link.closed:
                 fd = driver.core.link.pollable()
+                self._forget_closed(fd)
                 self._selector.register(fd, selectors.EVENT_READ, driver)
                 self._watched[driver] = fd
                 driver.watched = True
+        except OSError:  # no descriptors left: it is looked at with each tick, which takes none
+            self._starved.append(driver)
+            self.notice(driver)
         finally:
             driver.lock.release()
+
+    def _forget_closed(self, fd: int) -> None:
+        """A session that a caller drives may be closed before we have let go of it: its number is taken again then."""
+        for driver in [each for each, number in self._watched.items() if number == fd]:
+            self._unwatch(driver)
 
     def _unwatch(self, driver: Driver) -> None:
         fd = self._watched.pop(driver, None)

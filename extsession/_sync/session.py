@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from .._engine import owned
-from .._engine.branch import stillborn
-from .._engine.call import Call
+from .._engine.branch import MOST_TIME, stillborn, too_slow
+from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
 from .._engine.limits import InForce
@@ -21,7 +21,6 @@ from .._engine.output import OutputChunk
 from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
 from .._launch.base import Launcher, Process
-from .._launch.checkpoint import settings
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits
@@ -312,7 +311,7 @@ class ExtSession:
     def close(self) -> None:
         """End the session now, with all that it started. Does nothing the second time."""
         machine = self._core.machine
-        self._shelf.clear()
+        self._shelf.close()
         if machine.phase is not Phase.DEAD:
             machine.closed = True
         self.kill()
@@ -352,23 +351,26 @@ class ExtSession:
         return made[0] if count is None else made
 
     def _branch(self, force: bool) -> ExtSession:
-        process, number = self._clone(False, force)
-        token = new_token()
-        process.first = settings(token)
+        process, call = self._clone(False, force)
+        core = self._core
         try:
-            return ExtSession._of(self._core.core_of(process, token, number))
+            return ExtSession._of(core.core_of(process, core.token_of(call), call.number))
         except LaunchError as error:
             raise stillborn(error) from error
 
-    def _clone(self, hold: bool, force: bool) -> tuple[Process, int]:
+    def _clone(self, hold: bool, force: bool) -> tuple[Process, Call]:
+        core = self._core
         call = self._submit(lambda core: core.branch(hold, force))
+        driver = self._driver
         try:
-            self._driver.wait(lambda: call.completion is not None)
+            driver.wait(lambda: call.state is not State.QUEUED)
+            if not driver.wait(lambda: call.completion is not None, MOST_TIME):
+                raise too_slow()
         except BaseException:
-            with self._driver.lock:
-                self._core.give_up(call)
+            with driver.lock:
+                core.give_up(call)
             raise
-        return self._core.branched(call, force), call.number
+        return core.branched(call, force), call
 
     def checkpoint(self, name: str | None = None, *, force: bool = False) -> Checkpoint:
         """Keep the state as it is after the calls that are queued, for `rollback`. Files and the like are not kept.
@@ -376,8 +378,8 @@ class ExtSession:
         name: to go back by it; a new one takes the place of an old one of the same name. Of more than
         `max_checkpoints`, the oldest is dropped. Raises ForkRefused as `fork` does.
         """
-        process, number = self._clone(True, force)
-        return self._shelf.add(name, number - 1, process)
+        process, call = self._clone(True, force)
+        return self._shelf.add(name, call.number - 1, process)
 
     def rollback(self, checkpoint: Checkpoint | str) -> None:
         """Make the state what it was at a checkpoint, as often as wanted, also of a session that has died since.
@@ -391,17 +393,17 @@ class ExtSession:
             raise SessionClosed("the session was closed, and its checkpoints were dropped")
         token = new_token()
         fresh = ExtSession._of(old.core_of(found.clone(token), token, max(found.call, old.machine.count)))
-        shelf, driver = self._shelf, self._driver
+        driver = self._driver
         old.machine.give_way(f"the session was rolled back to {found.name!r}")
-        if old.machine.phase is not Phase.DEAD:
-            self._order(lambda: old.machine.kill())
-            driver.wait(lambda: old.machine.phase is Phase.DEAD, _END)
+        # from here on it is the new one, also if the wait for the end of the old one is interrupted
         self._finalizer.detach()
         fresh._finalizer.detach()
         self._core = fresh._core
         self._driver = fresh._driver
-        self._shelf = shelf
-        self._finalizer = weakref.finalize(self, _abandon, self._driver, shelf)
+        self._finalizer = weakref.finalize(self, _abandon, self._driver, self._shelf)
+        _order(driver, old.machine.kill)
+        if old.machine.phase is not Phase.DEAD:
+            driver.wait(lambda: old.machine.phase is Phase.DEAD, _END)
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -485,12 +487,7 @@ class ExtSession:
         return self._core.value_of(call)
 
     def _order(self, give: Callable[[], None]) -> None:
-        with self._driver.lock:
-            if self._core.owner != os.getpid() or self._core.link.closed:
-                return
-            give()
-            self._core.link.step(time.monotonic(), [])
-        Hub.get().notice(self._driver)
+        _order(self._driver, give)
 
     def _end_soon(self) -> None:
         """Kill the session; the hub sees to its end."""
@@ -517,11 +514,24 @@ def _events(driver: Driver, listener: deque[OutputChunk]) -> Iterator[OutputChun
         machine.listeners[:] = [each for each in machine.listeners if each is not listener]
 
 
+def _order(driver: Driver, give: Callable[[], None]) -> None:
+    """Carry out at once what `give()` asks of the machine."""
+    core = driver.core
+    with driver.lock:
+        if core.owner != os.getpid() or core.link.closed:
+            return
+        give()
+        core.link.step(time.monotonic(), [])
+    Hub.get().notice(driver)
+
+
 def _abandon(driver: Driver, shelf: Shelf) -> None:
     """The session's object is gone: so is the session."""
-    shelf.clear()
     core = driver.core
-    if core.owner != os.getpid() or core.link.closed:
+    if core.owner != os.getpid():
+        return
+    shelf.close()
+    if core.link.closed:
         return
     Hub.dismiss(driver)
     with driver.lock:

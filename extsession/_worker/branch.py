@@ -70,8 +70,9 @@ def _clone(server: Server, hold: bool) -> int:
         _close(ends)
         raise OSError("the controller could not make the descriptors for a branch")
     state = _random_state()
+    copies = server.router.copies()
     try:
-        pid = server.family.clone(ends, mark)
+        pid = server.family.clone(ends[ENDS - 1], mark, attend=True)
     except BaseException:
         _close(ends[: ENDS - 1])
         raise
@@ -79,7 +80,7 @@ def _clone(server: Server, hold: bool) -> int:
         _close(ends[: ENDS - 1])
         return pid
     try:
-        _begin(server, ends, mark, hold)
+        _begin(server, ends, mark, hold, copies)
         if state is not None:
             sys.modules["random"].setstate(state)
     except BaseException as error:  # nothing may go on in here as if this were the original
@@ -87,9 +88,9 @@ def _clone(server: Server, hold: bool) -> int:
     raise Clone
 
 
-def _begin(server: Server, ends: list[int], mark: int, hold: bool) -> None:
+def _begin(server: Server, ends: list[int], mark: int, hold: bool, copies: Any) -> None:
     """In the clone: become a session of its own, at once or (hold) when it is wanted."""
-    settle(server, ends, mark)
+    settle(server, ends, mark, copies)
     disown_processes()
     if hold:
         # who comes of a checkpoint takes the place of the original, and with it what that would have to clean up
@@ -98,6 +99,11 @@ def _begin(server: Server, ends: list[int], mark: int, hold: bool) -> None:
     else:
         disown_temporaries()
         become(server)
+    threading: Any = sys.modules.get("threading")
+    try:
+        threading.main_thread()._set_native_id()  # Python leaves that of the original: bpo-38707
+    except Exception:  # it is not loaded, or another one
+        return
 
 
 def _fail(server: Server, error: BaseException) -> None:

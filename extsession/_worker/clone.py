@@ -52,9 +52,9 @@ class Cloner:
         number, place = _CALLS[machine]
         arguments = [_CLONE_PARENT | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID | int(SIGCHLD), 0, 0, 0, 0]
         arguments[place] = where.value
-        self._syscall = libc.syscall
-        self._syscall.restype = long
-        self._syscall.argtypes = [long] * 6
+        self.syscall = libc.syscall
+        self.syscall.restype = long
+        self.syscall.argtypes = [long] * 6
         self._arguments = (number, *arguments)
         self._errno: Any = ctypes.get_errno  # as the call left it
         self._prctl = libc.prctl
@@ -67,7 +67,7 @@ class Cloner:
     def clone(self) -> int:
         """0 in the clone, its pid here. OSError where the kernel refuses. Only ever with a single thread."""
         self._before()
-        pid: int = self._syscall(*self._arguments)
+        pid: int = self.syscall(*self._arguments)
         if pid == 0:
             self._in_child()
             return 0

@@ -24,6 +24,18 @@ def keep_below(limit: int) -> None:
     _high = min(HIGH, limit - 1)
 
 
+_constants: Any = None
+
+
+def _find_constants() -> Any:
+    """Of the `_socket` module, which a session that is spawned loads when it is first needed."""
+    global _constants
+    from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
+
+    _constants = (SOL_SOCKET, SCM_RIGHTS, CMSG_SPACE)
+    return _constants
+
+
 def to_high(fd: int) -> int:
     """Move a descriptor out of the way; it is not inherited. Returns its new number."""
     for high in range(_high, max(_high - _MOST, 2), -1):
@@ -42,21 +54,19 @@ def to_high(fd: int) -> int:
 
 def send_descriptors(socket: Any, data: Any, fds: Any) -> int:
     """Send `data` with descriptors; how many bytes went. socket: of the `_socket` module, or like it."""
-    from _socket import SCM_RIGHTS, SOL_SOCKET
-
+    level, kind, _ = _constants or _find_constants()
     packed = b"".join([fd.to_bytes(4, sys.byteorder) for fd in fds])
-    count: int = socket.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, packed)])
+    count: int = socket.sendmsg([data], [(level, kind, packed)])
     return count
 
 
 def receive_descriptors(socket: Any, size: int, most: int) -> tuple[bytes, list[int]]:
     """At most `size` bytes, and the descriptors that came with them, of which there is room for `most`."""
-    from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET
-
-    data, ancillary, _flags, _address = socket.recvmsg(size, CMSG_SPACE(4 * most), _MSG_CMSG_CLOEXEC)
+    rights = _constants or _find_constants()
+    data, ancillary, _flags, _address = socket.recvmsg(size, rights[2](4 * most), _MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, packed in ancillary:
-        if level == SOL_SOCKET and kind == SCM_RIGHTS:
+        if level == rights[0] and kind == rights[1]:
             fds += [int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed) - 3, 4)]
     if not _MSG_CMSG_CLOEXEC:
         for fd in fds:

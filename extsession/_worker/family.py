@@ -1,9 +1,9 @@
 """A process that can be cloned, and what its clone does to become a session of its own.
 
-Three kinds of process are cloned by the same steps: a template, which never runs user code; a session that is
-branched; a checkpoint, which is a branch that waits. With the order to clone come four descriptors: the channel,
-stdout and stderr of the clone, and its leash, which goes to the warden together with the clone's pid. The clone reads
-its settings from its own channel: a marshalled dict behind its length (`_launch/forked.py` packs it).
+Three kinds of process are cloned: a template, which never runs user code (`birth.py`); a session that is branched; a
+checkpoint, which is a branch that waits. With the order to clone come four descriptors: the channel, stdout and stderr
+of the clone, and its leash, which goes to the warden together with the clone's pid. The clone of a checkpoint or a
+session reads its settings from its own channel: a marshalled dict behind its length (`_launch/checkpoint.py` packs it).
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 #: descriptors that come with an order to clone: channel, stdout, stderr, leash
 ENDS = 4
-#: an order is the mark of the clone, and this bit if it is to get ready and wait until it is needed
+#: seconds in which a clone must have announced itself
+_ATTENDED = 5.0
+#: bytes of an order: the mark of the clone
 ORDER_SIZE = 8
-SPARE = 1 << 63
 _RLIMIT_LOCKS = 10
+_setrlimit: Any = None
 
 
 class Family:
@@ -35,8 +37,10 @@ class Family:
     def __init__(self, registrar: int, router: Router) -> None:
         self.registrar = registrar
         self._router = router
-        self._socket: Any = None
+        self.socket: Any = None  # to the warden
+        self._poll: Any = None
         self._cloner: Cloner | None = None
+        self.parent = 0  # the warden, at the last clone
 
     def get_ready(self) -> Cloner:
         """Load what cloning takes; CannotClone."""
@@ -44,23 +48,28 @@ class Family:
             if self.registrar < 0:
                 raise CannotClone("it has no warden that would take in its clones")
             import _socket
+            import select
 
             self._cloner = Cloner()
-            self._socket = _socket.socket(fileno=self.registrar)
+            self.socket = _socket.socket(fileno=self.registrar)
+            self._poll = select.poll()
+            self._poll.register(self.registrar, 0)
         return self._cloner
 
-    def clone(self, ends: list[int], mark: int) -> int:
+    def clone(self, leash: int, mark: int, attend: bool = False) -> int:
         """0 in the clone, once it is announced; here its pid. OSError, CannotClone. Takes the leash over.
 
         The clone announces itself: this process may be killed at any moment, and a clone that goes on unknown to the
-        warden would be ended in the middle of the user's code.
+        warden would be ended in the middle of the user's code. attend: return here only when it is known and leads a
+        process session of its own, for whoever knows of the clone may end this process and all of its group.
         """
-        leash = ends[ENDS - 1]
+        begun = os.pipe() if attend else None
         try:
             cloner = self.get_ready()
-            if self._is_shut():  # the warden is gone, or code has shut the socket down: nobody would watch over it
+            if self._poll.poll(0):  # the warden is gone, or code has shut the socket down: nobody would watch over it
                 raise CannotClone("its warden takes in no clones any more")
             self._router.cloning = True
+            self.parent = os.getppid()
             try:
                 pid = cloner.clone()
             except OSError as error:
@@ -69,57 +78,49 @@ class Family:
             finally:
                 self._router.cloning = False
             if pid == 0:
-                self._announce(leash, mark)
+                if attend:
+                    os.setsid()
+                self.announce(leash, mark)
+            elif begun is not None:
+                _await_end(begun)
             return pid
         finally:
             os.close(leash)
+            if begun is not None:
+                _close(begun)
 
-    def _is_shut(self) -> bool:
-        import select
+    def die_with_warden(self) -> None:
+        """In a clone: the kernel is to kill this process when the warden ends, unless it has done so before."""
+        self.get_ready().die_with_parent()
+        if os.getppid() != self.parent:
+            os._exit(71)
 
-        poll = select.poll()
-        poll.register(self.registrar, 0)
-        return bool(poll.poll(0))
-
-    def _announce(self, leash: int, mark: int) -> None:
+    def announce(self, leash: int, mark: int) -> None:
+        """In a clone: tell the warden, and the controller."""
+        pid = os.getpid()
         try:
-            send_descriptors(self._socket, b"%d %d" % (os.getpid(), mark), [leash])
+            send_descriptors(self.socket, b"%d %d" % (pid, mark), [leash])
         except OSError:
             os._exit(71)
-        _tell(leash, b"S %d\n" % os.getpid())
+        _tell(leash, b"S %d\n" % pid)
 
 
-def serve_orders(server: Server, idle: float | None = None) -> bool:
-    """Clone whenever the controller says so. True in a clone, which is a session then; False: nobody wants more.
+def serve_orders(server: Server) -> bool:
+    """In a checkpoint: clone whenever the controller says so. True in a clone; False: nobody wants more.
 
-    An order is ORDER_SIZE bytes on the channel, with ENDS descriptors. idle: seconds without one after which none is
-    to be expected.
+    An order is ORDER_SIZE bytes on the channel, with ENDS descriptors.
     """
-    import select
-
     control = server.channel.socket()
-    poll = select.poll()
-    poll.register(control.fileno(), select.POLLIN)
     while True:
-        if not poll.poll(None if idle is None else int(idle * 1000)):
-            import _socket
-
-            # what is on its way is still served; later orders are refused, so that the controller knows
-            control.shutdown(_socket.SHUT_RD)
-            idle = None
         data, fds = receive_descriptors(control, ORDER_SIZE, ENDS)
         if not data:
             return False
-        order = int.from_bytes(data, "little")
+        is_order = len(fds) == ENDS and len(data) == ORDER_SIZE
         try:
-            is_clone = len(fds) == ENDS and len(data) == ORDER_SIZE and _clone(server, fds, order & ~SPARE)
+            is_clone = is_order and _clone(server, fds, int.from_bytes(data, "little"))
         except CannotClone:
             return False
         if is_clone:
-            if order & SPARE:
-                from .rehearse import rehearse
-
-                rehearse(server, 1)
             become(server)
             return True
         for fd in fds:
@@ -128,65 +129,48 @@ def serve_orders(server: Server, idle: float | None = None) -> bool:
 
 def _clone(server: Server, ends: list[int], mark: int) -> bool:
     """Whether this is the clone. In the original, all but the leash is left to be closed."""
+    copies = server.router.copies()
     try:
-        pid = server.family.clone(ends, mark)
+        pid = server.family.clone(ends[ENDS - 1], mark)
     except OSError:  # told on the leash
         pid = -1
     if pid == 0:
-        settle(server, ends, mark)
+        settle(server, ends, mark, copies)
         return True
     ends.pop()
     return False
 
 
-def settle(server: Server, ends: list[int], mark: int) -> None:
-    """In a clone: take over its descriptors, and be nobody's part any more."""
+def settle(server: Server, ends: list[int], mark: int, copies: Any) -> None:
+    """In a clone: take over its descriptors, and be nobody's part any more. copies: of `Router.copies`."""
     channel, out, err = ends[: ENDS - 1]
     server.pid = os.getpid()
     server.evaluator.inside = False
     router = server.router
-    if router.parked:
-        for fd, stream in ((out, 1), (err, 2)):
-            os.dup2(fd, stream)
-            os.dup2(fd, router.pipes[stream], False)
-            os.close(fd)
-        router.parked = False
-    else:
-        router.renew({1: out, 2: err})
+    router.renew({1: out, 2: err}, copies)
     server.channel.replace(channel)
-    server.family.get_ready().die_with_parent()
-    os.setsid()
+    server.family.die_with_warden()
+    if os.getsid(0) != server.pid:
+        os.setsid()
     if mark:
-        _set_mark(mark)
+        set_mark(mark)
 
 
 def become(server: Server) -> None:
     """In a clone that has settled: be a session, and say Ready."""
-    settings, fds = _settings(server.channel)
+    settings, fds = read_settings(server.channel)
+    for fd in fds:
+        os.close(fd)
     server.reborn(settings["token"])
-    if "changes" in settings:
-        from . import fresh
-
-        try:
-            fresh.apply(settings["changes"], fds[0] if fds else None, settings["variables"])
-        except OSError as error:
-            server.evaluator.report_text("a session cannot be made of its template: %s\n" % error)
-            os._exit(1)
-        fresh.renew(settings["template"])
-    if settings.get("limits"):
-        from . import limits
-
-        limits.begin(server, settings["limits"])
-    elif server.told:
+    server.accounts.reset()
+    if server.told:
         from . import limits
 
         limits.renew(server)
-    for fd in fds:
-        os.close(fd)
     server.say_ready()
 
 
-def _settings(channel: Any) -> tuple[dict[str, Any], list[int]]:
+def read_settings(channel: Any) -> tuple[dict[str, Any], list[int]]:
     """What the controller says about the clone, and a descriptor that came with it: of its current directory."""
     data, fds = channel.receive_raw(4096, 1)
     if len(data) < 4:
@@ -201,13 +185,25 @@ def _settings(channel: Any) -> tuple[dict[str, Any], list[int]]:
     return settings, fds
 
 
-def _set_mark(mark: int) -> None:
-    import resource
+def set_mark(mark: int) -> None:
+    """Give this process, and all that it will start, a mark."""
+    global _setrlimit
+    if _setrlimit is None:
+        from resource import setrlimit as _setrlimit
 
     try:
-        resource.setrlimit(_RLIMIT_LOCKS, (mark, mark))
+        _setrlimit(_RLIMIT_LOCKS, (mark, mark))
     except (OSError, ValueError):  # without one its orphans count as those of the process it was cloned from
         return
+
+
+def rehearse_marks() -> None:
+    """Find what `set_mark` calls: to set the limit to what it is changes nothing."""
+    from resource import getrlimit
+
+    soft, hard = getrlimit(_RLIMIT_LOCKS)
+    if soft == hard:
+        set_mark(hard)
 
 
 def _tell(leash: int, line: bytes) -> None:
@@ -215,3 +211,19 @@ def _tell(leash: int, line: bytes) -> None:
         os.write(leash, line)
     except OSError:  # the controller does not want the clone any more, which finds out by itself
         return
+
+
+def _await_end(pipe: tuple[int, int]) -> None:
+    """Wait until the other process has closed its end, or has ended, or for so long that it must be stopped."""
+    import select
+
+    reading, writing = pipe
+    os.dup2(reading, writing, False)  # our own end would keep it open
+    poll = select.poll()
+    poll.register(reading, 0)
+    poll.poll(int(_ATTENDED * 1000))
+
+
+def _close(fds: tuple[int, int]) -> None:
+    for fd in fds:
+        os.close(fd)

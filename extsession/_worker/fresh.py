@@ -72,6 +72,11 @@ def prepare() -> None:
     _plan = _find()
 
 
+def has_plan() -> bool:
+    """Whether `renew` has anything to do in every clone."""
+    return bool(_plan)
+
+
 def renew(template: int = 0) -> None:
     """Give this process random state, identifiers and times of its own, as far as modules with such state are loaded.
 

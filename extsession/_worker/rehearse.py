@@ -13,10 +13,12 @@ from .._protocol import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .serve import Server
 
 #: bytecode settles within 8 to 16 runs
-_TIMES = 24
+TIMES = 24
 _CALLS = (
     (messages.EXEC, messages.WANT_REPR, "pass"),
     (messages.EXEC, messages.WANT_REPR, "print(1)"),
@@ -24,8 +26,11 @@ _CALLS = (
 )
 
 
-def rehearse(server: Server, times: int = _TIMES) -> None:
-    """Serve a few calls that nobody has sent. Afterwards the session is as if it had not."""
+def rehearse(server: Server, times: int = TIMES, before: Any = None) -> None:
+    """Serve a few calls that nobody has sent. Afterwards the session is as if it had not.
+
+    before: is called first, with the controller's end of the channel.
+    """
     import _socket
 
     ours, theirs = _socket.socketpair()
@@ -38,6 +43,8 @@ def rehearse(server: Server, times: int = _TIMES) -> None:
     for fd in pipes:
         os.dup2(out, fd, fd in (1, 2))
     os.close(out)
+    if before is not None:
+        before(ours)
     number = 0
     for _ in range(times):
         for action, flags, source in _CALLS:

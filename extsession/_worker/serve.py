@@ -71,8 +71,11 @@ class Server:
         return self._family
 
     def say_ready(self) -> None:
+        self.channel.send(messages.READY, 0, [messages.pack_ready(self.ready_fields())])
+
+    def ready_fields(self) -> dict[str, Any]:
         out = self.router.text[messages.STDOUT]
-        fields = {
+        return {
             "protocol": messages.VERSION,
             "pid": self.pid,
             "version": list(sys.version_info[:3]),
@@ -83,13 +86,11 @@ class Server:
             "encoding": out.encoding,
             **self.told,
         }
-        self.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
 
     def reborn(self, token: bytes) -> None:
-        """In a clone that has descriptors of its own: what is known of the original is forgotten."""
+        """In a clone, or before it is made: what is known of the original is forgotten."""
         self.pid = os.getpid()
         self.router.reborn(token)
-        self.accounts.reset()
         self._rang = self._taking = self._again = self._asking = False
         if self.evaluator.loop is not None:
             self.evaluator.loop.renew()

@@ -43,7 +43,7 @@ class Router:
         self.outlived = False  # threads or tasks of earlier calls are alive
         self.burst: Burst | None = None
         self.damaged = False  # descriptor 1 or 2 was found closed
-        self.parked = False  # of a template: there is only one holder of each pipe, and no user code has run
+        self.parked = False  # of a template, which is what its clone is to be before that is cloned
         self.cloning = False  # the fork that is going on is ours
         self.interrupted = False  # an interrupt came while our own code ran: for the user's code to take
         self._token: bytes | None = token
@@ -190,14 +190,35 @@ class Router:
 
     # what becomes of the pipes
 
-    def renew(self, new: dict[int, int]) -> None:
-        """Go on in other pipes (private write descriptors). All copies that this process has of the old ones follow."""
+    def renew(self, new: dict[int, int], copies: dict[int, list[tuple[int, bool]]] | None = None) -> None:
+        """Go on in other pipes (private write descriptors). All copies that this process has of the old ones follow.
+
+        copies: what `copies` has given, where that was done before: in a clone each look costs the copy of a page.
+        """
+        if copies is None:
+            copies = self.copies()
         for stream, fd in new.items():
             old = self.pipes[stream]
-            for copy in _copies(old, stream):
-                os.dup2(fd, copy, os.get_inheritable(copy))
+            for copy, inheritable in copies[stream]:
+                os.dup2(fd, copy, inheritable)
             os.dup2(fd, old, False)
             os.close(fd)
+
+    def copies(self) -> dict[int, list[tuple[int, bool]]]:
+        """(number, whether it is inherited) of other descriptors of this process for the pipe of each stream.
+
+        They are descriptors 1 and 2, if the code has left them, and what it has made of them.
+        """
+        found: dict[int, list[tuple[int, bool]]] = {stream: [] for stream in self.pipes}
+        files = {_file(fd): stream for stream, fd in self.pipes.items()}
+        files.pop((0, 0), None)
+        private = self.pipes.values()
+        for number in _descriptors():
+            if number not in private:
+                stream = files.get(_file(number), 0)
+                if stream:
+                    found[stream].append((number, os.get_inheritable(number)))
+        return found
 
     def reborn(self, token: bytes) -> None:
         """In a clone that has pipes of its own."""
@@ -213,10 +234,13 @@ class Router:
     def forked(self) -> None:
         """In a child that the code has forked: it writes to the pipes, and says nothing to the controller."""
         self.lock = RLock()
-        self._token = None
         if self.cloning:
             self.cloning = False
+            if not self.parked:
+                self._token = None
+            self.parked = False
             return
+        self._token = None
         self.outlived = False
         self.burst = None
         for text in self.text.values():
@@ -307,13 +331,20 @@ def _text_writer(router: Router, stream: int, text: Any) -> Any:
     return write
 
 
-def _copies(fd: int, stream: int) -> list[int]:
-    """Other descriptors of this process for the same pipe: `stream`, if it is one, and what the code has made."""
+def _descriptors() -> list[int]:
     try:
-        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+        return [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # no /proc here
-        numbers = [stream]
-    return [each for each in numbers if each != fd and same_file(each, fd)]
+        return [1, 2]
+
+
+def _file(fd: int) -> tuple[int, int]:
+    """What an open file is known by; (0, 0) for a descriptor that is closed."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
 def same_file(one: int, other: int) -> bool:

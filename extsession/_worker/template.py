@@ -13,8 +13,8 @@ import sys
 
 from .._protocol import messages
 from . import fresh, holdings
+from .birth import Births
 from .clone import CannotClone
-from .family import serve_orders
 from .rehearse import rehearse
 
 TYPE_CHECKING = False
@@ -29,9 +29,12 @@ _MODULES = (
     "_protocol.records",
     "_protocol.values",
     "_worker.display",
+    "_worker.limits",
     "_worker.requests",
     "_worker.threads",
 )
+#: bytes of a mapping from which on it pays to keep it mapped, see `_keep_mapped`
+_LARGE = 1 << 17
 #: most files of preloaded modules that are watched for changes
 _MOST_FILES = 200
 
@@ -42,10 +45,19 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     config: preload, the names of modules; restore, {name: value or None} of the environment while they are
     imported; idle, seconds.
     """
+    births = _prepare(server, load, config)  # its variables are gone by the time of a clone, which would free them
+    return births is not None and births.serve(config["idle"])
+
+
+def _prepare(server: Server, load: Any, config: dict[str, Any]) -> Births | None:
     fields: dict[str, Any] = {"pid": os.getpid()}
     before = set(sys.modules)
+    births = None
+    preloaded: set[bytes] = set()
     try:
+        files = {file for file, _ in _mapped()}
         _preload(server, config["preload"])
+        preloaded = {file for file, _ in _mapped()} - files
         threads = _other_threads()
         if threads:
             raise CannotClone("it starts threads by itself (%s)" % threads)
@@ -70,15 +82,16 @@ def run(server: Server, load: Any, config: dict[str, Any]) -> bool:
     server.channel.socket()
     server.router.flush()
     rehearse(server)
-    _park(server)
-    os.chdir("/")
     fresh.prepare()
+    if "failed" not in fields:
+        births = Births(server)
+        births.rehearse()
+        server.router.parked = True
+    _keep_mapped(preloaded)
     gc.collect()
     gc.freeze()
     server.channel.send(messages.READY, 0, [messages.pack_ready(fields)])
-    if "failed" in fields:
-        return False
-    return serve_orders(server, config["idle"])
+    return births
 
 
 class PreloadFailed(Exception):
@@ -106,6 +119,42 @@ def _preload(server: Server, names: Any) -> None:
                 raise PreloadFailed(name, why % (what, found))
 
 
+def _mapped() -> list[tuple[bytes, int]]:
+    """(file, address) of each large mapping of a file that is only read or executed."""
+    try:
+        with open("/proc/self/maps", "rb") as maps:
+            lines = [line.split(None, 5) for line in maps.read().splitlines()]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        if len(line) == 6 and line[1] in (b"r--p", b"r-xp") and line[5].startswith(b"/"):
+            start, end = [int(each, 16) for each in line[0].split(b"-")]
+            if end - start >= _LARGE:
+                found.append((line[5], start))
+    return found
+
+
+def _keep_mapped(preloaded: set[bytes]) -> None:
+    """Have a clone begin with the code of the interpreter in its page tables, instead of meeting it page by page.
+
+    fork() leaves out what a page fault can bring back from a file, unless the process has changed a page of the mapping
+    (vma_needs_copy() in the kernel's mm/memory.c): so each is made to have one, with what is there already.
+    preloaded: files of libraries, of which a clone may use little.
+    """
+    try:
+        memory = os.open("/proc/self/mem", os.O_RDWR)
+    except OSError:
+        return
+    for file, start in _mapped():
+        if file not in preloaded:
+            try:
+                os.pwrite(memory, os.pread(memory, 1, start), start)
+            except OSError:
+                continue
+    os.close(memory)
+
+
 def _other_threads() -> str:
     names = []
     try:
@@ -120,17 +169,6 @@ def _other_threads() -> str:
         known = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
         names[: len(known)] = known
     return ", ".join(sorted(names))
-
-
-def _park(server: Server) -> None:
-    """Let go of the pipes to the controller: their place is held by a pipe that nobody reads."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    for stream in (1, 2):
-        os.dup2(writing, stream)
-        os.dup2(writing, server.router.pipes[stream], False)
-    os.close(writing)
-    server.router.parked = True
 
 
 def _files(modules: Any) -> tuple[str, int]:

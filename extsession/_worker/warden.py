@@ -57,6 +57,8 @@ class Warden:
 
     def __init__(self, registrar: int, step: int) -> None:
         self.charges: dict[int, Charge] = {}  # by leash
+        self._pids: dict[int, Charge] = {}  # the same by pid: nothing that happens often goes through hundreds
+        self._ended: list[Charge] = []  # that are to be told of
         self._registrar = registrar
         self._step = step
         self._socket: Any = None
@@ -76,6 +78,7 @@ class Warden:
         if self._first is None:
             self._first = charge
         self.charges[charge.leash] = charge
+        self._pids[charge.pid] = charge
         self._poll.register(charge.leash, select.POLLIN)
 
     def run(self) -> None:
@@ -99,7 +102,7 @@ class Warden:
 
     def _timeout(self) -> int | None:
         """Milliseconds until something has to be tried again."""
-        due = [each.next_try for each in self.charges.values() if each.ended is not None and not each.reported]
+        due = [each.next_try for each in self._ended]
         if not due:
             return None
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
@@ -109,7 +112,8 @@ class Warden:
     def _register(self) -> None:
         """A clone of a charge tells of itself: b"pid mark", with its leash. Nonsense is dropped: code could send it.
 
-        It does so before it does anything else, so who has not can be ended without anybody having seen it.
+        It does so before it does anything else, so who has not can be ended without anybody having seen it. Whom it was
+        cloned from may have told already.
         """
         import _socket
 
@@ -150,7 +154,7 @@ class Warden:
         if len(fds) != 1 or len(words) != 2 or not all(word.isdigit() for word in words):
             return None
         pid, mark = map(int, words)
-        if pid >= 2**31 or any(each.pid == pid for each in self.charges.values()):
+        if pid >= 2**31 or pid in self._pids:
             return None
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -188,10 +192,11 @@ class Warden:
                 return
             if charge.ended is not None:
                 charge.give_up = time.monotonic() + _GIVE_UP
+                self._ended.append(charge)
 
     def _reap_orphans(self) -> None:
         """Collect children that have ended and are no charges."""
-        ours = {charge.pid for charge in self.charges.values()}
+        ours = self._pids
         if len(ours) == 1:  # the usual case without a look at all children
             (only,) = ours
             if not hasattr(os, "waitid"):
@@ -210,8 +215,10 @@ class Warden:
     def _go_on(self) -> None:
         """End what is left of sessions that have ended, and tell."""
         now = time.monotonic()
-        for charge in list(self.charges.values()):
-            if charge.ended is None or charge.reported or now < charge.next_try:
+        waiting, self._ended = self._ended, []
+        for charge in waiting:
+            if now < charge.next_try:
+                self._ended.append(charge)
                 continue
             below = self._below(charge)
             if below and now < charge.give_up:
@@ -220,6 +227,7 @@ class Warden:
                 charge.pause = min(charge.pause * 2, 0.02)
                 charge.killed.update(below)
                 self._collect_orphans(charge.killed)
+                self._ended.append(charge)
                 continue
             self._collect_orphans(charge.killed)  # not as strays, later: what is told to be gone is gone
             charge.reported = True
@@ -236,12 +244,12 @@ class Warden:
         for pid in pids:  # stopped first: a process that forks faster than it is killed
             _kill(pid, signal.SIGSTOP)
         self._register()
-        ours = {charge.pid for charge in self.charges.values()}
+        ours = self._pids
         for pid in pids:
             _kill(pid, signal.SIGCONT if pid in ours else signal.SIGKILL)
 
     def _collect_orphans(self, pids: Iterable[int]) -> None:
-        ours = {charge.pid for charge in self.charges.values()}
+        ours = self._pids
         for pid in pids:
             if pid not in ours:
                 _collect(pid)
@@ -250,6 +258,7 @@ class Warden:
         """Let its zombie go. It is not left to whoever is process 1: in a container that may reap nothing."""
         if self.charges.pop(charge.leash, None) is None:
             return
+        self._pids.pop(charge.pid, None)
         _collect(charge.pid)
         try:
             self._poll.unregister(charge.leash)
@@ -267,7 +276,7 @@ class Warden:
             except OSError:
                 pass
             return []
-        ours = {each.pid for each in self.charges.values()}
+        ours = self._pids
         below: list[int] = []
         for pid in _children(os.getpid()):
             if pid not in ours and self._is_of(pid, charge) and not _is_zombie(pid):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -47,14 +46,3 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
 @pytest.fixture
 def session() -> AsyncExtSession:
     return AsyncExtSession()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_idle_threads() -> Iterator[None]:
-    """trio keeps a thread that has nothing to do for ten seconds: too long for the leak check.
-
-    A session is started in a thread where its template has to be started first.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.05)
-        yield

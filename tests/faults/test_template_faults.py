@@ -239,7 +239,7 @@ def test_stopped_and_asked_by_many(family: Family) -> None:
     try:
         with pytest.raises(BlockingIOError):
             for _ in range(2000):
-                made.append(template._make(0))
+                made.append(template._make())
         with family.start() as session:
             assert works(session)
     finally:

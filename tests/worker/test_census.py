@@ -174,7 +174,8 @@ def test_a_thread_without_threading_has_its_number(each: Session) -> None:
     assert each.eval("'threading' in sys.modules") is False
     each.run("def f(): lock.acquire()\nident = _thread.start_new_thread(f, ())\ntime.sleep(0.05)")
     assert each.census().threads == ("thread", f"thread {each.eval('ident'):#x}")
-    each.run("lock.release()\ntime.sleep(0.01)\nlock.release()\nwhile census()['findings']: time.sleep(0.001)")
+    each.run("for _ in range(2):\n    while not lock.locked(): time.sleep(0.001)\n    lock.release()")
+    each.run("while census()['findings']: time.sleep(0.001)")
 
 
 def test_native_threads_are_named(each: Session) -> None:
