@@ -435,7 +435,11 @@ class Core:
         ready = machine.ready
         if ready is None:
             raise SessionClosed("the session is not there yet")
-        rules = machine.rules or Rules(NO_LIMITS, os.getuid() == 0)
+        rules = machine.rules
+        if rules is None:
+            rules = Rules(NO_LIMITS, os.getuid() == 0)
+            if machine.current is not None:
+                rules.on_call(time.monotonic())
         changes = rules.changes_of_kernel(limits)
         for name, value in changes.items():
             self.link.process.change_limit(ready["pid"], name, value)

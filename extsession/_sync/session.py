@@ -416,7 +416,7 @@ class ExtSession:
             return self._core.limits_in_force()
 
     def set_limits(self, limits: Limits) -> None:
-        """Other limits from now on; `wall`, `cpu` and `output` for calls that begin from now on.
+        """Other limits from now on; `wall` for calls that begin from now on.
 
         ValueError, which names a limit that cannot be changed in a living session (docs/limits.md); none is changed
         then.

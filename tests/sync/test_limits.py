@@ -228,6 +228,10 @@ def test_limits_of_a_living_session() -> None:
         assert session.execute("print('x' * 200)").wait().completion.limit == "output"
         session.set_limits(Limits())
         assert session.execute("print('x' * 200)").wait().completion.ok
+    with ExtSession() as session:
+        results = session.execute("while True: pass")
+        session.set_limits(Limits(cpu=0.2))  # also of the call that runs, from now on
+        assert results.wait().completion.limit == "cpu"
         session.set_limits(Limits(idle=0.1))
         until(lambda: session.error)
         with pytest.raises(SessionDied):
