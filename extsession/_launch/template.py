@@ -292,6 +292,9 @@ class _Starting:
             if process.leash in ready:
                 report = process.read_leash()
                 if report is not None:
+                    self._receive()  # its last words: what is wrong with a preload
+                    if self._fields is not None:
+                        break
                     self._take_all_text(pipes)
                     if report.exit_code is None and report.signal is None:
                         report = process.early_end()

@@ -118,7 +118,7 @@ def _environment(new: dict[bytes, bytes], gone: list[bytes]) -> None:
 def _numpy(module: Any) -> None:
     """The generator behind numpy.random.rand() and its like. Others are made with entropy from the kernel."""
     try:
-        module.seed()
+        module.seed(list(memoryview(os.urandom(32)).cast("I")))  # a tenth of the time that seed() takes to ask for it
     except TypeError:  # another bit generator has been put in
         module.set_bit_generator(type(module.get_bit_generator())())
 
