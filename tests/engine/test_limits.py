@@ -407,11 +407,15 @@ def test_what_is_brought_back(limit: str, value: Any, goes_on: bool) -> None:
     assert fake.orders[-1] is Order.KILL
     fake.machine.on_exit(ExitReport(None, 9), final=False)
     assert fake.machine.is_to_revive is goes_on
-    assert broken(call)[3] is goes_on
     if goes_on:
+        assert call.completion is None  # the session does not go on yet
         fake.machine.revive(TOKEN, b"", fake.now)
         assert fake.rules.breach is None
         assert not fake.machine.is_ending
+        fake.frame(messages.READY, 0, messages.pack_ready({"protocol": messages.VERSION, "pid": 4712}))
+    assert broken(call)[3] is goes_on
+    if goes_on:
+        assert fake.machine.error is None
     else:
         assert isinstance(fake.machine.error, SessionDied)
         assert fake.machine.error.limit == limit
