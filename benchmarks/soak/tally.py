@@ -73,8 +73,12 @@ def table(data: dict[str, Any]) -> str:
     for group in ("calls", "sessions", "faults"):
         counts = data.get(group, {})
         row(f"**{group}**", sum(count for name, count in counts.items() if not name.startswith("bytes")))
+        programs = {name: count for name, count in counts.items() if name.startswith("program ")}
         for name, count in counts.items():
-            row(name, count)
+            if name not in programs:
+                row(name, count)
+        if programs:
+            row(f"programs that misbehave, {len(programs)} of them", sum(programs.values()))
     row("**to be zero**", "")
     for name, count in data["zero"].items():
         row(name, count)
