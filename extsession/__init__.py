@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from ._engine.completion import Completion, Outcome, Step, Usage
 from ._engine.core import Statistics
+from ._engine.limits import InForce
 from ._engine.output import OutputChunk, RichOutput
 from ._engine.pool import PoolStatistics
 from ._engine.shelf import Checkpoint
@@ -44,7 +45,7 @@ from .errors import (
     SessionDied,
     ValueRefused,
 )
-from .options import PIPE, Display, Ladder
+from .options import PIPE, Display, Ladder, Limits
 
 if TYPE_CHECKING:
     from ._aio import (
@@ -88,10 +89,12 @@ __all__ = [
     "ExtSessionError",
     "Finding",
     "ForkRefused",
+    "InForce",
     "InterpreterError",
     "Ladder",
     "LaunchError",
     "LimitExceeded",
+    "Limits",
     "NotReady",
     "Outcome",
     "OutputChunk",

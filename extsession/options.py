@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 #: `execute(stdin=PIPE)`: the code's input waits for `writeline()` until `close_stdin()`
@@ -27,6 +27,57 @@ class Ladder:
     def __post_init__(self) -> None:
         for name in ("interrupt", "terminate"):
             seconds(getattr(self, name), f"Ladder.{name}")
+
+
+#: fewest descriptors that `Limits.open_files` may leave: some are the session's own
+FEWEST_FILES: Final = 32
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a session and all that it starts may use; None: no limit. See docs/limits.md for who holds which.
+
+    Of each call: wall, cpu: seconds, the latter of all processes together; output: bytes that it may print, which ends
+    it, where `output_limit` only says how much of it is kept.
+    Of the session: session_wall, session_cpu: seconds since it was there; idle: seconds without a call, after which it
+    is ended; memory: bytes that all its processes hold together; processes: processes and threads together, its own
+    included.
+    Of each process: open_files: descriptors, about ten of the session's own included; file_size: bytes of a file.
+    """
+
+    wall: float | None = None
+    cpu: float | None = None
+    session_wall: float | None = None
+    session_cpu: float | None = None
+    memory: int | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    file_size: int | None = None
+    output: int | None = None
+    idle: float | None = None
+
+    def __post_init__(self) -> None:
+        for each in ("wall", "cpu", "session_wall", "session_cpu", "idle"):
+            value = optional_seconds(getattr(self, each), f"Limits.{each}")
+            if value == 0:
+                raise ValueError(f"Limits.{each} takes seconds above 0, not {getattr(self, each)!r}")
+            object.__setattr__(self, each, value)
+        for each, least in _LEAST.items():
+            value = getattr(self, each)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"Limits.{each} takes a whole number, not {value!r}")
+            if not least <= value < 2**63:
+                raise ValueError(f"Limits.{each} takes a number from {least} up, not {value!r}")
+
+    def given(self) -> dict[str, float]:
+        """Those that are set."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+_LEAST = {"memory": 1, "processes": 1, "open_files": FEWEST_FILES, "file_size": 0, "output": 0}
 
 
 class Display(enum.Enum):
@@ -52,3 +103,6 @@ def optional_seconds(value: Any, name: str) -> float | None:
         return None
     number = seconds(value, name)
     return None if math.isinf(number) else number
+
+
+NO_LIMITS: Final = Limits()

@@ -34,6 +34,16 @@ LINES = {
     ],
     "deferreds.py": [r"stdout: from the session", r"failed: division by zero"],
     "hello_world.py": [r"process (\d+) has read: Hello world, from process (?!\1)\d+"],
+    "limits.py": [
+        r"a loop: over limit, cpu",
+        r"a nap: over limit, wall",
+        r"a flood: over limit, output",
+        r"a hoard: failed, MemoryError",
+        r"a large file: failed, OSError",
+        r"hungry children: over limit, memory \(brought back\)",
+        r"a good call: finished, NoneType",
+        r"counter: 42",
+    ],
     "numpy_array.py": [
         r"back: \(500001,\) float64",
         r"strongest frequency: 1",

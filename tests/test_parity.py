@@ -53,6 +53,7 @@ PLAIN = {
     "AsyncExtSession.events",
     "AsyncExtSession.samples",
     "AsyncExtSession.statistics",
+    "AsyncExtSession.limits_in_force",
     "AsyncExtResults.__await__",
     "AsyncExtResults.__aiter__",
     "AsyncExtResults.chunks",

@@ -19,6 +19,7 @@ from .._engine.branch import MOST_TIME, stillborn, too_slow
 from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
+from .._engine.limits import InForce
 from .._engine.link import new_token
 from .._engine.machine import Phase, SessionMachine
 from .._engine.output import OutputChunk
@@ -28,7 +29,7 @@ from .._engine.usage import Pace, SessionUsage
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
-from ..options import OUTPUT_LIMIT, Display, Ladder
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits
 from .driver import Driver, abandon, driver_here, shown
 from .results import AsyncExtResults
 
@@ -66,6 +67,7 @@ class AsyncExtSession:
         recover: bool = False,
         max_checkpoints: int = 16,
         checkpoint_memory: int | None = None,
+        limits: Limits | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         # what the engine does with the callback does not depend on its colour
@@ -85,6 +87,7 @@ class AsyncExtSession:
             recover,
             max_checkpoints,
             checkpoint_memory,
+            NO_LIMITS if limits is None else limits,
         )
         self._launcher = launcher
         self._entered = False
@@ -471,6 +474,17 @@ class AsyncExtSession:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Those that can be gone back to, oldest first."""
         return self._shelf.all()
+
+    def limits_in_force(self) -> dict[str, InForce]:
+        """What holds each of the session's limits, and how exactly, by the names of `Limits`."""
+        return self._here().core.limits_in_force()
+
+    async def set_limits(self, limits: Limits) -> None:
+        """Other limits from now on; as ExtSession.set_limits."""
+        driver = self._here()
+        await anyio.lowlevel.checkpoint()
+        driver.machine.require_alive()
+        driver.tell(lambda: driver.core.set_limits(limits))
 
     def statistics(self) -> Statistics:
         """What the session has cost so far."""

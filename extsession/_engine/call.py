@@ -12,6 +12,7 @@ from .output import Output
 
 if TYPE_CHECKING:
     from .branch import Branch
+    from .limits import Breach
 
 
 class State(enum.Enum):
@@ -26,6 +27,7 @@ class Call:
     deadline: float | None = None  # of the next step of the ladder
     steps: tuple[Step, ...] = ()
     stop_cause: Outcome | None = None  # why the ladder was begun
+    breach: Breach | None = None  # the limit that is the cause
     stdin: Any = None  # a CallStdin, if the call brings one or asks for input
     input_waiting = False
     done: messages.Done | None = None

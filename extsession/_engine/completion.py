@@ -15,6 +15,7 @@ class Outcome(enum.Enum):
     FAILED = "failed"  # the code raised an exception
     INTERRUPTED = "interrupted"  # KeyboardInterrupt left the code
     TIMED_OUT = "timed out"  # its `timeout` was over; see `steps`
+    OVER_LIMIT = "over limit"  # of `Limits`; see `limit`
     EXITED = "exited"  # SystemExit left the code
     KILLED = "killed"  # the caller ended the session
     LOST = "lost"  # the session's process ended by itself or from outside
@@ -42,7 +43,8 @@ class Completion(NamedTuple):
 
     call: its number in the session, from 1; survived: the session goes on; exit_code: where the session's process
     ended with the call; signal: name of the signal that ended it; steps: of the ladder, in order; recovered: the
-    process ended, and the session goes on in another one, with the state from before the call.
+    process ended, and the session goes on in another one, with the state from before the call; limit: the field of
+    `Limits` that was broken.
     """
 
     call: int
@@ -54,6 +56,7 @@ class Completion(NamedTuple):
     signal: str | None = None
     steps: tuple[Step, ...] = ()
     recovered: bool = False
+    limit: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -62,7 +65,9 @@ class Completion(NamedTuple):
 
     def __str__(self) -> str:
         text = f"call {self.call} {self.outcome.value}"
-        if self.error is not None:
+        if self.limit is not None:
+            text += f": {self.limit}"
+        elif self.error is not None:
             text += f": {self.error.type_name}"
             if self.error.message:
                 text += f": {self.error.message}"

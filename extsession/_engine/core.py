@@ -9,7 +9,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._launch import payload
@@ -21,12 +21,13 @@ from .._launch.usage import TreeUsage
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
-from ..errors import ExtSessionError, LaunchError, NotReady, RemoteProtocolError, ValueRefused
-from ..options import OUTPUT_LIMIT, Display, Ladder, optional_seconds
+from ..errors import ExtSessionError, LaunchError, NotReady, RemoteProtocolError, SessionClosed, ValueRefused
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits, optional_seconds
 from . import travel
 from .branch import Branch, verdict
 from .branch import refused as refused_branch
 from .call import Call
+from .limits import InForce, Rules, in_force, wanted_of_worker
 from .link import Link, new_token
 from .machine import Phase, SessionMachine
 from .output import Output
@@ -81,6 +82,7 @@ class Options:
     recover: bool = False
     max_checkpoints: int = 16
     checkpoint_memory: int | None = None
+    limits: Limits = NO_LIMITS
 
     def __post_init__(self) -> None:
         if self.stdin is not None and not callable(self.stdin):
@@ -90,6 +92,8 @@ class Options:
         if not isinstance(self.display, Display):
             raise TypeError(f"display takes a Display, not {self.display!r}")
         check_preload(self.preload)
+        if not isinstance(self.limits, Limits):
+            raise TypeError(f"limits takes a Limits, not {self.limits!r}")
         most = self.max_checkpoints
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ValueError(f"max_checkpoints takes a number from 1 up, not {most!r}")
@@ -170,7 +174,10 @@ class Core:
             start_timeout=timeout,
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
+            rules=None if options.limits == NO_LIMITS else Rules(options.limits, os.getuid() == 0),
         )
+        # what has limits is submitted in the ordinary way, where they are looked at
+        self._plain_size = messages.SMALL if self.machine.rules is None else 0
         self.machine.input_callback = options.stdin
         self.machine.exit_output = Output(0, options.output_limit)
         self.link = Link(process, self.machine)
@@ -183,7 +190,16 @@ class Core:
     def spec(self, token: bytes) -> Spec:
         options = self.options
         cwd = None if options.cwd is None else os.fspath(options.cwd)
-        return Spec(self.interpreter, token, cwd, options.env, options.preload, options.start_timeout, self.is_unwanted)
+        return Spec(
+            self.interpreter,
+            token,
+            cwd,
+            options.env,
+            options.preload,
+            options.start_timeout,
+            self.is_unwanted,
+            wanted_of_worker(options.limits),
+        )
 
     @property
     def encoding(self) -> str:
@@ -308,7 +324,7 @@ class Core:
 
     def _submit_plain(self, action: int, flags: int, source: str) -> Call | None:
         """As `_submit` for what only has a source, if it is its turn at once; as nearly all are, it is made quick."""
-        if len(source) >= messages.SMALL:
+        if len(source) >= self._plain_size:
             return None
         call = self.machine.start_plain(source, self.options.output_limit)
         if call is not None:
@@ -331,6 +347,9 @@ class Core:
         sink: Callable[[Any], Any] | None = None,
     ) -> Call:
         limit = self.options.output_limit if output_limit == -1 else check_limit(output_limit)
+        hard = self.options.limits.output
+        if hard is not None:
+            limit = hard if limit is None else min(limit, hard)
         if timeout is not None:
             timeout = optional_seconds(timeout, "timeout")
         how = None
@@ -417,6 +436,35 @@ class Core:
             wall=time.monotonic() - self.began,
         )
 
+    # limits
+
+    def limits_in_force(self) -> dict[str, InForce]:
+        """What holds each of the limits."""
+        rules = self.machine.rules
+        return {} if rules is None else in_force(rules)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Change them. ValueError, which names the first that cannot be changed; nothing is changed then."""
+        if not isinstance(limits, Limits):
+            raise TypeError(f"set_limits takes a Limits, not {limits!r}")
+        machine = self.machine
+        machine.require_alive()
+        ready = machine.ready
+        if ready is None:
+            raise SessionClosed("the session is not there yet")
+        rules = machine.rules
+        if rules is None:
+            rules = Rules(NO_LIMITS, os.getuid() == 0)
+            if machine.current is not None:
+                rules.on_call(time.monotonic())
+        changes = rules.changes_of_kernel(limits)
+        for name, value in changes.items():
+            self.link.process.change_limit(ready["pid"], name, value)
+        machine.rules = rules
+        self._plain_size = 0
+        rules.change(limits, time.monotonic())
+        self.options = replace(self.options, limits=limits)
+
     def retire(self, error: ExtSessionError) -> None:
         """It is about to be ended: whoever still wants something of it gets `error` from now on."""
         if self.machine.error is None:
@@ -425,7 +473,9 @@ class Core:
     def needs_attention(self) -> bool:
         """Whether anything may happen in the session that somebody should take in."""
         machine = self.machine
-        return not self.link.closed and (machine.is_busy or machine.outlived or machine.is_ending)
+        return not self.link.closed and (
+            machine.is_busy or machine.outlived or machine.is_ending or machine.next_look() is not None
+        )
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from typing import Any
 
 from .._launch.base import ExitReport, Process
@@ -23,6 +24,7 @@ from .._protocol.frames import FrameDecoder
 from ..errors import LaunchError, SessionClosed
 from . import room
 from .branch import Parcel
+from .limits import wanted_of_worker
 from .machine import Order, SessionMachine
 from .pipes import MOST_FDS, Pipes
 from .watch import Watch
@@ -225,6 +227,8 @@ class Link:
             self._watch.want_room(self._channel_fd, self._blocked)
         if self.machine.orders:
             self._carry_out()
+            if outgoing and not self._blocked:
+                self.flush()
 
     def _send_parcel(self, parcel: Parcel) -> memoryview:
         """Send the first of its bytes, with its descriptors; what is left of it."""
@@ -310,7 +314,12 @@ class Link:
 
     def _carry_out(self) -> None:
         machine = self.machine
-        orders, machine.orders = machine.orders, []
+        while machine.orders:  # a sample may lead to more
+            orders, machine.orders = machine.orders, []
+            self._obey(orders)
+
+    def _obey(self, orders: list[Order]) -> None:
+        machine = self.machine
         pid = machine.ready["pid"] if machine.ready is not None else None
         for order in orders:
             if order is Order.KILL:
@@ -322,10 +331,22 @@ class Link:
             elif order is Order.TIDY:
                 if machine.recovery is not None:
                     machine.recovery.tidy()
+            elif order is Order.CONFINE or order is Order.SAMPLE:
+                self._hold_limits(order, pid)
             elif pid is not None:
                 self.process.signal(pid, _SIGNALS[order])
             elif order is Order.TERMINATE:
                 self.process.kill_tree(None)
+
+    def _hold_limits(self, order: Order, pid: int | None) -> None:
+        machine, rules = self.machine, self.machine.rules
+        if rules is None or pid is None:
+            return
+        if order is Order.CONFINE:
+            machine.on_confined(self.process.confine(pid, wanted_of_worker(rules.limits)))
+        else:
+            sample = self.process.sample(pid, rules.closely)
+            machine.on_sample(sample, time.monotonic())
 
     def _end(self, report: ExitReport, now: float) -> None:
         """The process is gone: take what it left, tell the machine, let go of everything."""

@@ -7,7 +7,6 @@ carry these in and out; a rule that sync and async share is written here.
 
 from __future__ import annotations
 
-import enum
 import weakref
 from collections import deque
 from typing import Any
@@ -29,7 +28,11 @@ from ..options import Ladder
 from . import reasons
 from .call import Call, State
 from .completion import Completion, Outcome, Step, Usage
+from .limited import Limited
+from .limits import FINAL, Breach, Rules
 from .merge import Merger
+from .orders import Order as Order
+from .orders import Phase as Phase
 from .output import STREAM_NAMES, Output, OutputChunk, RichOutput, Unread
 from .recovery import Recovery
 from .stdin import CallStdin, InputCallback, LineSource
@@ -44,28 +47,7 @@ FLOOD_SILENCE = 0.02
 _REMEMBERED = 10_000
 
 
-class Phase(enum.Enum):
-    """Where a session is. `messages.WORKER_MAY_SEND` has the same names."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    RUNNING = "running"
-    EXITING = "exiting"
-    DEAD = "dead"
-
-
-class Order(enum.Enum):
-    """What the link is to do to the process."""
-
-    INTERRUPT = "interrupt"
-    TERMINATE = "terminate"
-    KILL = "kill"
-    FLUSH = "flush"
-    GIVE_ENDS = "give ends"  # to the session, for the clone that its call asks for
-    TIDY = "tidy"  # checkpoints that are no longer needed
-
-
-class SessionMachine:
+class SessionMachine(Limited):
     """One session's calls, in order, and how they end.
 
     token: of the barriers; python: the interpreter's name for errors; start_timeout: seconds until Ready.
@@ -82,6 +64,7 @@ class SessionMachine:
         start_timeout: float | None,
         ladder: Ladder,
         recovery: Recovery | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.phase = Phase.STARTING
         self.ready: dict[str, Any] | None = None
@@ -105,6 +88,7 @@ class SessionMachine:
         self.outlived = False  # threads, tasks or processes of earlier calls may still write
         self.ladder = ladder
         self.recovery = recovery
+        self.rules = rules
         self._start_timeout = start_timeout
         self._python = python
         self._command = command
@@ -119,7 +103,7 @@ class SessionMachine:
         self._eof = False
         self._broken = False  # it broke the protocol
         # how the process ended that another one is to take the place of, and in which call: told when that is there
-        self._fallen: tuple[ExitReport, Call | None] | None = None
+        self._fallen: tuple[ExitReport, Call | None, Breach | None] | None = None
         self._done_error: ErrorInfo | None = None  # what `draining` tells of
         self._merger = Merger(token, self._text, self._place)
         self._placed: dict[int, int] = {}
@@ -197,6 +181,8 @@ class SessionMachine:
                 self._last = call
             if call.timeout is not None:
                 call.deadline = now + call.timeout
+            if self.rules is not None:
+                self._begin_limits(call, self.rules, now)
             assert call.run is not None
             self._send_pieces(messages.RUN, call.number, call.run.encode())
             call.run = None
@@ -333,6 +319,8 @@ class SessionMachine:
         if done.flags:  # something may still write for it
             self._calls[call.number] = call
         self._settle(call, done)
+        if self.rules is not None:
+            self.rules.on_idle(now, bool(done.flags))
         if self.recovery is not None:
             self._protect(call)
         self.advance(now)
@@ -357,11 +345,14 @@ class SessionMachine:
         current, self.current = self.current, None
         self._deadline = None
         name = report.signal_name
+        breach = None if self.rules is None or self._ended_by is not None else self.rules.on_exit(name, report.oom)
+        if breach is not None and current is not None and current.stop_cause is None:
+            current.stop_cause, current.breach = Outcome.OVER_LIMIT, breach
         if not final and self._can_recover(was, current):
             assert self.recovery is not None
             self.recovery.is_tried = True
             self.phase = Phase.STARTING
-            self._fallen = report, current
+            self._fallen = report, current, breach
             if current is not None:
                 current.deadline = None
                 current.input_waiting = False
@@ -369,11 +360,11 @@ class SessionMachine:
         if self._fallen is not None:  # it could not be brought back
             assert self.recovery is not None
             self.recovery.why_none = str(report)
-            (report, current), self._fallen = self._fallen, None
+            (report, current, breach), self._fallen = self._fallen, None
             name = report.signal_name
             was = Phase.RUNNING
             if self.error is None:
-                self.error = reasons.died(report, current, False, unprotected=self.recovery.why_none)
+                self.error = reasons.died(report, current, False, unprotected=self.recovery.why_none, breach=breach)
         self.phase = Phase.DEAD
         self._merger.end()
         self._last = None
@@ -411,6 +402,8 @@ class SessionMachine:
         """Another process has been made of the checkpoint: it says Ready soon, and the queue goes on."""
         assert self.recovery is not None
         self.recovery.count += 1
+        if self.rules is not None:
+            self.rules.on_revival()
         self.ready = None
         self.draining = self.flooding = None
         self.outlived = self._eof = False
@@ -429,6 +422,8 @@ class SessionMachine:
             self._climb(call, now)
         if call is not None and call.input_waiting:
             self._answer(call, now)
+        if self.rules is not None:
+            self._look_at_limits(self.rules, now)
         if self.flooding is not None and now >= self.flooding:
             self.flooding = now + FLOOD_SILENCE * 10  # it may be deep in C code
             self.orders.append(Order.FLUSH)
@@ -447,6 +442,10 @@ class SessionMachine:
             for each in (call.deadline, self.flooding, call.stdin.until if call.input_waiting else None):
                 if each is not None and (found is None or each < found):
                     found = each
+        if self.rules is not None:
+            due = self.next_look()
+            if due is not None and (found is None or due < found):
+                found = due
         return found
 
     @property
@@ -468,7 +467,8 @@ class SessionMachine:
     @property
     def is_ending(self) -> bool:
         """Whether the process was told to end and has not ended yet."""
-        return self._ended_by is not None and self.phase is not Phase.DEAD
+        is_over = self._ended_by is not None or (self.rules is not None and self.rules.breach is not None)
+        return is_over and self.phase is not Phase.DEAD
 
     @property
     def was_ended(self) -> bool:
@@ -542,13 +542,19 @@ class SessionMachine:
         if fields.get("protocol") != messages.VERSION or type(pid) is not int or not 1 < pid < 2**31:
             raise ProtocolFault("Ready of another protocol")
         self.ready = fields
+        if self.rules is not None:
+            self.orders.append(Order.CONFINE)
+            refused = self.rules.on_ready(fields, now)
+            if refused is not None:
+                self._refuse(refused.limit, str(fields.get("why")))
+                return
         self.phase = Phase.IDLE
         self._deadline = None
         self._merger.settle()
         if self._fallen is not None:
-            (report, fallen), self._fallen = self._fallen, None
+            (report, fallen, breach), self._fallen = self._fallen, None
             if fallen is not None:
-                error = reasons.died(report, fallen, False, recovered=True)
+                error = reasons.died(report, fallen, False, recovered=True, breach=breach)
                 self._end_current(fallen, report, report.signal_name, error)
         if self.recovery is not None:
             if self.recovery.checkpoint is None:
@@ -593,6 +599,8 @@ class SessionMachine:
             return False
         if self.closed or self.error is not None or self._ended_by is not None or self._exit_code is not None:
             return False
+        if self.rules is not None and self.rules.breach is not None and self.rules.breach.limit in FINAL:
+            return False
         if current is not None and current.hidden:
             return False  # what the last call has left, the checkpoint does not have
         return current is None or current.done is None or not current.done.flags & messages.LEAVING
@@ -626,7 +634,8 @@ class SessionMachine:
     def _settle(self, call: Call, done: messages.Done) -> None:
         """A call ended in the ordinary way; the session lives on."""
         usage = Usage(done.wall, done.cpu, done.peak_memory)
-        if done.outcome == messages.FINISHED and done.extra is None:
+        over = None if self.rules is None else self.rules.too_much_output(call.output.written)
+        if done.outcome == messages.FINISHED and done.extra is None and over is None:
             call.done = done
             call.value = (done.kind, done.head, done.buffers)
             self._complete(call, Completion(call.number, Outcome.FINISHED, True, None, usage, None, None, call.steps))
@@ -638,9 +647,22 @@ class SessionMachine:
             outcome = call.stop_cause
             if outcome is Outcome.TIMED_OUT:
                 call.error = reasons.timed_out(call, done.wall, True)
+        elif over is not None:  # whatever it has made of that, or before: this is no question of who was first
+            outcome, call.breach = Outcome.OVER_LIMIT, over
+        limit = None
+        if outcome is Outcome.OVER_LIMIT:
+            assert call.breach is not None
+            breach = call.breach
+            if breach.limit == "wall":
+                breach = breach._replace(reached=max(breach.allowed, done.wall))
+            elif breach.limit == "output":
+                breach = over or breach
+            call.error = reasons.over_limit(call, breach, True)
+            limit, error = breach.limit, None
         code = (done.extra or {}).get("exit") if outcome is Outcome.EXITED else None
         self._complete(
-            call, Completion(call.number, outcome, True, error, usage, code, None, call.steps)
+            call,
+            Completion(call.number, outcome, True, error, usage, code, None, call.steps, False, limit),
         )
 
     def _judge(self, call: Call, done: messages.Done) -> tuple[Outcome, ErrorInfo | None]:
@@ -655,6 +677,7 @@ class SessionMachine:
         done = call.done
         usage = None
         error = None
+        limit = None
         if done is not None and done.flags & messages.LEAVING and self._ended_by is None:
             outcome, error = self._judge(call, done)
             usage = Usage(done.wall, done.cpu, done.peak_memory)
@@ -663,6 +686,9 @@ class SessionMachine:
             call.error = recovered or self.error
             if outcome is Outcome.TIMED_OUT:
                 call.error = reasons.timed_out(call, None, recovered is not None, recovered is not None)
+            elif outcome is Outcome.OVER_LIMIT and call.breach is not None:
+                limit = call.breach.limit
+                call.error = reasons.over_limit(call, call.breach, recovered is not None, recovered is not None)
         else:
             outcome = self._ended_by or Outcome.LOST
             call.error = recovered or self.error
@@ -678,6 +704,7 @@ class SessionMachine:
                 name,
                 call.steps,
                 recovered is not None,
+                limit,
             ),
         )
 
@@ -697,7 +724,7 @@ class SessionMachine:
     def _climb(self, call: Call, now: float) -> None:
         """The time of a step is over: take the next one."""
         if not call.steps:
-            self.stop(call, now, Outcome.TIMED_OUT)
+            self.stop(call, now, Outcome.TIMED_OUT if call.breach is None else Outcome.OVER_LIMIT)
         elif call.steps[-1] is Step.INTERRUPT:
             call.steps += (Step.TERMINATE,)
             self.orders.append(Order.TERMINATE)
@@ -722,7 +749,10 @@ class SessionMachine:
             current = None
             if not unprotected and self._ended_by is None:
                 unprotected = "it ended while that was made"
-        return reasons.died(report, current, self._ended_by is Outcome.KILLED, unprotected=unprotected)
+        breach = None if self.rules is None else self.rules.breach
+        if breach is None and current is not None and current.stop_cause is Outcome.OVER_LIMIT:
+            breach = current.breach
+        return reasons.died(report, current, self._ended_by is Outcome.KILLED, False, unprotected, breach)
 
     def on_fault(self, fault: ProtocolFault) -> None:
         """The session broke the protocol: it is ended, and nothing else is harmed."""

@@ -83,6 +83,11 @@ class Output:
             return False
         return True
 
+    @property
+    def written(self) -> int:
+        """Bytes that were written, kept or not."""
+        return self._size + self.dropped
+
     def close(self) -> None:
         """The call is over: what comes now is late."""
         self.late_from = len(self.events)

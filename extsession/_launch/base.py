@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .ends import Ends
 from .interpreter import Interpreter
+from .samples import Sample
 from .usage import TreeUsage
 
 
@@ -19,7 +20,8 @@ class Spec:
 
     token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
     preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
-    to be started, may take; is_unwanted: asked now and then while it is waited for.
+    to be started, may take; is_unwanted: asked now and then while it is waited for. limits: what it sets to itself, by
+    the names of `Limits`.
     """
 
     interpreter: Interpreter
@@ -29,6 +31,7 @@ class Spec:
     preload: tuple[str, ...] = ()
     timeout: float | None = None
     is_unwanted: Callable[[], bool] = bool
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,15 @@ class ExitReport:
     """How a session's process ended.
 
     exit_code or signal (a number): one of them is None, both are where nobody can tell. left: processes of the
-    session that could not be ended. why: what kept it from coming to be, where that is known.
+    session that could not be ended. why: what kept it from coming to be, where that is known. oom: the kernel has
+    ended processes of it because of the memory limit.
     """
 
     exit_code: int | None
     signal: int | None
     left: int = 0
     why: str = ""
+    oom: bool = False
 
     @property
     def signal_name(self) -> str | None:
@@ -92,8 +97,20 @@ class Process(Protocol):
     def usage(self, pid: int, pss: bool) -> TreeUsage:
         """What the session and all that it started use now."""
 
+    def confine(self, pid: int, limits: Mapping[str, int]) -> frozenset[str]:
+        """Have the kernel hold these limits for the session and all that it starts; those that it holds then."""
+
+    def sample(self, pid: int, memory: int | None) -> Sample | None:
+        """What the session and all that it started use now. memory: bytes above which that is looked at closely."""
+
+    def change_limit(self, pid: int, name: str, value: int) -> None:
+        """Change a limit that the kernel holds; ValueError where it will not."""
+
     def prepare_clone(self) -> tuple[Process, int, Ends]:
         """For a clone of this session: its Process, its mark, and the ends that it is to be given, and then closed."""
+
+    def stand_apart(self) -> None:
+        """It is a checkpoint, which does not count for the limits of the session that it is a clone of."""
 
     def disown(self) -> None:
         """In a process forked from the one that launched it: only descriptors are to be closed."""

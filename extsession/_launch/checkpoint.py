@@ -20,6 +20,7 @@ class CheckpointProcess:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        process.stand_apart()
         self._lock = threading.RLock()  # the collector may end a session in the middle of anything
         self._is_over = False
         _alive.add(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,13 +14,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LaunchError
-from . import ends, environment, marks, payload, tree
+from . import cgroup, ends, environment, marks, payload, rlimits, samples, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 from .usage import Orphans, TreeUsage, of_tree
 
 #: seconds that a warden, which has nothing left to do by then, is given to end
 _LAST_STEPS = 5.0
+#: seconds in which a clone that its original has told of has told its number, unless it waits for a processor
+_ANNOUNCED = 0.02
 _MESSAGES = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 
 
@@ -88,6 +91,10 @@ class LocalProcess:
         self._why = ""
         self._gone = False
         self._owned = True
+        self._early: ExitReport | None = None  # it was read before anybody wanted to know
+        self._tree: samples.Tree | None = None
+        self._group: cgroup.Group | None = None  # of its limits
+        self._outer: cgroup.Group | None = None  # of the session that it is a clone of
         warden.join()
 
     def signal(self, pid: int, number: int) -> None:
@@ -97,6 +104,8 @@ class LocalProcess:
                 os.kill(pid, number)
 
     def read_leash(self) -> ExitReport | None:
+        if self._early is not None:
+            return self._early
         try:
             data = self._leash.recv(256)
         except BlockingIOError:
@@ -119,9 +128,10 @@ class LocalProcess:
         kind, *numbers = line.split()
         if kind == b"X":
             code, status, left = map(int, numbers)
+            oom = self._group is not None and self._group.oom_kills() > 0
             if code == os.CLD_EXITED:
-                return ExitReport(status, None, left)
-            return ExitReport(None, status, left)
+                return ExitReport(status, None, left, oom=oom)
+            return ExitReport(None, status, left, oom=oom)
         if kind == b"S":
             self.pid = int(numbers[0])
         elif kind == b"E":
@@ -158,10 +168,55 @@ class LocalProcess:
     def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
         mine, theirs = ends.make()
         mark = marks.new_mark()
-        return LocalProcess(self.warden, mine, b"", mark, is_clone=True), mark, theirs
+        clone = LocalProcess(self.warden, mine, b"", mark, is_clone=True)
+        clone._outer = self._group
+        return clone, mark, theirs
 
     def usage(self, pid: int, pss: bool) -> TreeUsage:
         return of_tree(pid, self.warden.orphans.of(pid, self.mark), pss)
+
+    # limits
+
+    def confine(self, pid: int, limits: Mapping[str, int]) -> frozenset[str]:
+        group = cgroup.make({name: value for name, value in limits.items() if name in ("memory", "processes")})
+        if group is None:
+            return frozenset()
+        try:
+            group.add(pid)
+        except OSError:
+            group.remove()
+            return frozenset()
+        self._group = group
+        return group.holds
+
+    def stand_apart(self) -> None:
+        """It is a checkpoint, which is none of the processes that its original may have."""
+        if self._outer is None:
+            return
+        if self.pid is None:
+            poll = select.poll()
+            poll.register(self.leash, select.POLLIN)
+            poll.poll(_ANNOUNCED * 1000)
+            self._early = self.read_leash()
+        if self.pid is not None:
+            self._outer.expel(self.pid)
+
+    def sample(self, pid: int, memory: int | None) -> samples.Sample | None:
+        if self._tree is None:
+            self._tree = samples.tree_of(pid, lambda: self.warden.orphans.of(pid, self.mark))
+        found = self._tree.look(memory)
+        if found is not None and self._group is not None:
+            found = found._replace(oom_kills=self._group.oom_kills())
+        return found
+
+    def change_limit(self, pid: int, name: str, value: int) -> None:
+        try:
+            if self._group is not None and name in self._group.holds:
+                self._group.change(name, value)
+            if name in rlimits.KINDS:
+                rlimits.change([pid, *samples.descendants(pid), *self.warden.orphans.of(pid, self.mark)], name, value)
+        except OSError as error:
+            raise ValueError(f"Limits.{name} cannot become {value}: {error.strerror}") from None
 
     def disown(self) -> None:
         self._owned = False
@@ -176,6 +231,8 @@ class LocalProcess:
 
     def let_go(self) -> None:
         self._leash.close()
+        if self._group is not None and self._owned:
+            self._group.remove()
         if self._owned:
             self.warden.leave()
 
@@ -241,7 +298,7 @@ class LocalLauncher:
 
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
-        config = {"token": spec.token, "preload": spec.preload}
+        config = {"token": spec.token, "preload": spec.preload, "limits": dict(spec.limits)}
         try:
             # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
             env = environment.of_child(spec.env)

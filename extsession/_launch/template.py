@@ -108,6 +108,7 @@ class Template:
                 "template": self.pid,
                 "changes": changes,
                 "variables": environment.changes(env, self._base.env),
+                **({"limits": dict(spec.limits)} if spec.limits else {}),
             },
             2,
         )

@@ -14,6 +14,8 @@ from .local import LocalLauncher, LocalProcess
 from .places import key_of
 from .template import LOOK, CannotServe, Template, TemplateGone, is_possible
 
+#: open files below which the descriptors that a template has would be out of reach
+_FEW_FILES = 256
 #: most templates that are kept; those used longest ago end
 _MOST = 32
 
@@ -183,6 +185,10 @@ _templates = Templates()
 os.register_at_fork(after_in_child=_templates.abandon)
 
 
+def _can_serve(spec: Spec) -> bool:
+    return is_possible() and spec.limits.get("open_files", _FEW_FILES) >= _FEW_FILES
+
+
 class WarmLauncher:
     """Clones a template where that can be, and spawns where not."""
 
@@ -191,7 +197,7 @@ class WarmLauncher:
 
     def launch(self, spec: Spec) -> Process:
         """A session; LaunchError. May take as long as its template needs to load the preloads."""
-        if is_possible():
+        if _can_serve(spec):
             try:
                 process = _templates.launch(spec)
                 process.again = functools.partial(self._cold.launch, spec)  # it ends before it has made the session
@@ -201,7 +207,7 @@ class WarmLauncher:
         return self._cold.launch(spec)
 
     def may_block(self, spec: Spec) -> bool:
-        return is_possible() and not _templates.is_ready(spec)
+        return _can_serve(spec) and not _templates.is_ready(spec)
 
 
 def warm_up(spec: Spec) -> Template | None:

@@ -121,6 +121,9 @@ RICH = 1 << 63
 #: this bit in stdout's pipe: no barrier, but stdout goes on in the pipe that came with PIPES of this number
 SWITCH = 1 << 62
 
+#: bytes of memory that a session with a limit of it has for itself, above what the user's code may have
+MEMORY_RESERVE = 16 * 2**20
+
 # Fixed fields are packed by int.to_bytes: the struct module is an extension, slow to load in a fresh child.
 _RUN_SIZE = 10  # action u8, flags u8, bytes of source u32, of data u32
 _DONE_SIZE = 36  # outcome, kind, flags, 0: u8; wall, cpu in ns, peak memory: u64; bytes of head, of extra: u32

@@ -14,6 +14,7 @@ from .._engine.branch import MOST_TIME, stillborn, too_slow
 from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
+from .._engine.limits import InForce
 from .._engine.link import new_token
 from .._engine.machine import Phase
 from .._engine.output import OutputChunk
@@ -23,7 +24,7 @@ from .._engine.usage import Pace, SessionUsage
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
-from ..options import OUTPUT_LIMIT, Display, Ladder
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits
 from . import shield
 from .driver import Driver
 from .hub import Hub
@@ -54,6 +55,7 @@ class ExtSession:
     recover: keep a checkpoint of the state before each call: a call that ends the process costs only itself.
     max_checkpoints, checkpoint_memory: how many checkpoints are kept, and how many bytes they may hold together (None:
     no end) before the oldest is dropped.
+    limits: what the session, and all that it starts, may use.
 
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
@@ -77,6 +79,7 @@ class ExtSession:
         recover: bool = False,
         max_checkpoints: int = 16,
         checkpoint_memory: int | None = None,
+        limits: Limits | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         options = Options(
@@ -94,6 +97,7 @@ class ExtSession:
             recover,
             max_checkpoints,
             checkpoint_memory,
+            NO_LIMITS if limits is None else limits,
         )
         self._core = Core(options, launcher)
         self._core.is_unwanted = self._is_unwanted
@@ -413,6 +417,21 @@ class ExtSession:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Those that can be gone back to, oldest first."""
         return self._shelf.all()
+
+    def limits_in_force(self) -> dict[str, InForce]:
+        """What holds each of the session's limits, and how exactly, by the names of `Limits`."""
+        with self._driver.lock:
+            return self._core.limits_in_force()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Other limits from now on; `wall` for calls that begin from now on.
+
+        ValueError, which names a limit that cannot be changed in a living session (docs/limits.md); none is changed
+        then.
+        """
+        with self._driver.lock:
+            self._core.set_limits(limits)
+        Hub.get().notice(self._driver)
 
     def statistics(self) -> Statistics:
         """What the session has cost so far."""

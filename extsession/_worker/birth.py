@@ -179,6 +179,12 @@ class Births:
         if self._has_plan or pid == settings["template"]:
             fresh.renew(settings["template"])
         server.accounts.reset()
+        if "limits" in settings:
+            from . import limits
+
+            limits.begin(server, settings["limits"])
+            server.say_ready()
+            return
         body = b"%b%d" % (self._ready, pid)
         server.channel.send_frame(pack_header(READY, 0, len(body)) + body)
 

@@ -101,7 +101,11 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
     before = set(sys.modules)
     loader = Loader(codes)
     load = loader.load
-    to_high = load("_worker.descriptors").to_high
+    descriptors = load("_worker.descriptors")
+    to_high = descriptors.to_high
+    limits = config.get("limits")
+    if limits is not None and "open_files" in limits:
+        descriptors.keep_below(limits["open_files"])
     fd = to_high(config["channel"])
     channel = load("_worker.channel").Channel(fd)
     router = load("_worker.streams").Router(channel, config["token"])
@@ -135,11 +139,13 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
         if not load("_worker.template").run(server, load, template):
             os._exit(0)  # nobody's code has run here, so there is nothing to wind up
     else:
-        if config["preload"]:
+        if config["preload"] or limits:
             codes.update(take(fd))
-            _preload(server, config["preload"])
+        if limits:
+            load("_worker.limits").begin(server, limits)
+        _preload(server, config["preload"])
         server.say_ready()
-        if not config["preload"]:
+        if not config["preload"] and not limits:
             codes.update(take(fd))  # the rest of our modules
     gc.enable()  # stage 0 has switched it off: a collection now would copy pages that are shared with the warden
     status: int = server.run()

@@ -10,9 +10,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: numbers are taken from here downwards
-_HIGH = 250
+HIGH = 250
 _MOST = 64
 _MSG_CMSG_CLOEXEC = 0x40000000 if sys.platform == "linux" else 0
+
+
+_high = HIGH
+
+
+def keep_below(limit: int) -> None:
+    """Have them below a limit of open files that is to come: what is above it cannot be replaced later."""
+    global _high
+    _high = min(HIGH, limit - 1)
 
 
 _constants: Any = None
@@ -29,7 +38,7 @@ def _find_constants() -> Any:
 
 def to_high(fd: int) -> int:
     """Move a descriptor out of the way; it is not inherited. Returns its new number."""
-    for high in range(_HIGH, _HIGH - _MOST, -1):
+    for high in range(_high, max(_high - _MOST, 2), -1):
         try:
             os.fstat(high)
         except OSError:

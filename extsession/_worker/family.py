@@ -163,6 +163,10 @@ def become(server: Server) -> None:
         os.close(fd)
     server.reborn(settings["token"])
     server.accounts.reset()
+    if server.told:
+        from . import limits
+
+        limits.renew(server)
     server.say_ready()
 
 

@@ -56,6 +56,7 @@ class Server:
         self._repr: Any = None
         self._rich = False  # a call has asked for rich output
         self._stdin_encoding = ("utf-8", "strict")
+        self.told: dict[str, Any] = {}  # what Ready says of limits
 
     def open_stdin(self, encoding: str, errors: str) -> None:
         self._stdin_encoding = (encoding, errors)
@@ -83,6 +84,7 @@ class Server:
             "prefix": sys.prefix,
             "platform": sys.platform,
             "encoding": out.encoding,
+            **self.told,
         }
 
     def reborn(self, token: bytes) -> None:

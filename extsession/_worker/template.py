@@ -29,6 +29,7 @@ _MODULES = (
     "_protocol.records",
     "_protocol.values",
     "_worker.display",
+    "_worker.limits",
     "_worker.requests",
     "_worker.threads",
 )
