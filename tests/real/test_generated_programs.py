@@ -164,7 +164,7 @@ def normal(stderr: str, python: Interpreter) -> str:
         elif own:
             continue
         if python.version < (3, 10):
-            line = re.sub(r"^__main__\.", "", line)
+            line = re.sub(r"__main__\.(?=Custom\b)", "", line)  # also behind what was printed without a line end
         elif python.version < (3, 12):
             line = re.sub(r"\. Did you mean: '\w+'\?$", "", line)
         lines.append(line)
