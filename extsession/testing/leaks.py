@@ -54,6 +54,8 @@ def no_leaks(
     """
     _have_hub()
     there = _templates()
+    if memory is not None:
+        gc.collect()  # what is garbage already would hide as much that is left
     before = _holdings(folder, memory)
     yield
     left = _left(there, before, folder, memory)
