@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any
 
@@ -49,7 +50,7 @@ class AsyncExtResults(ResultsCore):
         """Raise KeyboardInterrupt in the code, if it is running; False if it is not."""
         await anyio.lowlevel.checkpoint()
         driver = self._driver
-        return bool(driver.tell(lambda: driver.machine.interrupt(self._call)))
+        return bool(driver.tell(lambda: driver.machine.interrupt(time.monotonic(), self._call)))
 
     async def cancel(self) -> bool:
         """Take the call back if its turn has not come; False if it has."""

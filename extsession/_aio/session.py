@@ -324,7 +324,7 @@ class AsyncExtSession:
         """Raise KeyboardInterrupt in the running code; False if no code is running."""
         driver = self._here()
         await anyio.lowlevel.checkpoint()
-        return bool(driver.tell(driver.machine.interrupt))
+        return bool(driver.tell(lambda: driver.machine.interrupt(time.monotonic())))
 
     async def terminate(self) -> None:
         """Send SIGTERM to the session's process."""

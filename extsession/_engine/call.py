@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._protocol import messages
@@ -34,6 +34,7 @@ class Call:
     branch: Branch | None = None  # the clone that it asks for
     hidden = False  # none of the user's
     to_interrupt = False  # as soon as it runs
+    wakes: Sequence[float] = ()  # when to wake the code, which may not have seen its interrupt
     changes = False  # it may change the state of the session
     value: tuple[int, bytes, Any] | None = None  # packed; see pickles.pack
     completion: Completion | None = None

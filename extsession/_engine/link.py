@@ -38,7 +38,7 @@ _ANCILLARY = socket.CMSG_SPACE(MOST_FDS * 4)
 _SIGNALS = {
     Order.INTERRUPT: signal.SIGINT,
     Order.TERMINATE: signal.SIGTERM,
-    Order.FLUSH: signal.SIGURG,  # ignored unless the worker collects text
+    Order.WAKE: signal.SIGURG,
 }
 
 

@@ -43,6 +43,10 @@ _GRACE_AFTER_EOF = 1.0
 INPUT_GRACE = 1.0
 #: seconds without output after which a worker that collects the text of a flood is asked for it
 FLOOD_SILENCE = 0.02
+#: seconds after an interrupt when the code is woken, if it still runs then. A signal that comes between the
+#: interpreter's look for one and the system call that the code blocks in is not seen before that call ends: once in
+#: a thousand interrupts of a call that has just begun. What it waits for then is any other signal.
+WAKES = (0.02, 0.1, 0.5, 2.0)
 #: completions kept for readcodes()
 _REMEMBERED = 10_000
 
@@ -187,7 +191,7 @@ class SessionMachine(Limited):
             self._send_pieces(messages.RUN, call.number, call.run.encode())
             call.run = None
             if call.to_interrupt:
-                self.interrupt(call)
+                self.interrupt(now, call)
         elif self._exit_code is not None:
             self.phase = Phase.EXITING
             self.outgoing.append(pack_frame(messages.EXIT, 0, messages.pack_exit(self._exit_code)))
@@ -209,7 +213,7 @@ class SessionMachine(Limited):
         self._complete(call, Completion(call.number, Outcome.CANCELLED))
         return True
 
-    def interrupt(self, call: Call | None = None) -> bool:
+    def interrupt(self, now: float, call: Call | None = None) -> bool:
         """Interrupt the running call (only `call`, if given); False if it does not run."""
         current = self.current
         if current is not None and current.hidden and call is not current and self._queue:
@@ -222,6 +226,7 @@ class SessionMachine(Limited):
             return False
         self.outgoing.append(pack_frame(messages.INTERRUPT, current.number))
         self.orders.append(Order.INTERRUPT)
+        current.wakes = [now + delay for delay in WAKES]
         return True
 
     def stop(self, call: Call, now: float, cause: Outcome) -> None:
@@ -229,7 +234,7 @@ class SessionMachine(Limited):
         if call is not self.current or call.stop_cause is not None:
             return
         call.stop_cause = cause
-        if self.interrupt(call):
+        if self.interrupt(now, call):
             call.steps += (Step.INTERRUPT,)
             call.deadline = now + self.ladder.interrupt
 
@@ -420,13 +425,16 @@ class SessionMachine(Limited):
         call = self.current
         if call is not None and call.deadline is not None and now >= call.deadline and self.draining is None:
             self._climb(call, now)
+        if call is not None and call.wakes and now >= call.wakes[0]:
+            call.wakes = [when for when in call.wakes if when > now]
+            self.orders.append(Order.WAKE)
         if call is not None and call.input_waiting:
             self._answer(call, now)
         if self.rules is not None:
             self._look_at_limits(self.rules, now)
         if self.flooding is not None and now >= self.flooding:
             self.flooding = now + FLOOD_SILENCE * 10  # it may be deep in C code
-            self.orders.append(Order.FLUSH)
+            self.orders.append(Order.WAKE)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             if self.phase is Phase.STARTING and self.error is None and self._fallen is None:
@@ -439,7 +447,8 @@ class SessionMachine(Limited):
         found = self._deadline
         call = self.current
         if call is not None:
-            for each in (call.deadline, self.flooding, call.stdin.until if call.input_waiting else None):
+            wake = call.wakes[0] if call.wakes else None
+            for each in (call.deadline, wake, self.flooding, call.stdin.until if call.input_waiting else None):
                 if each is not None and (found is None or each < found):
                     found = each
         if self.rules is not None:
@@ -726,6 +735,7 @@ class SessionMachine(Limited):
         if not call.steps:
             self.stop(call, now, Outcome.TIMED_OUT if call.breach is None else Outcome.OVER_LIMIT)
         elif call.steps[-1] is Step.INTERRUPT:
+            call.wakes = ()  # any signal will do
             call.steps += (Step.TERMINATE,)
             self.orders.append(Order.TERMINATE)
             call.deadline = now + self.ladder.terminate

@@ -21,7 +21,7 @@ class Order(enum.Enum):
     INTERRUPT = "interrupt"
     TERMINATE = "terminate"
     KILL = "kill"
-    FLUSH = "flush"
+    WAKE = "wake"  # out of a system call: text is to be written, or a signal has not been seen
     GIVE_ENDS = "give ends"  # to the session, for the clone that its call asks for
     TIDY = "tidy"  # checkpoints that are no longer needed
     CONFINE = "confine"  # have the kernel hold limits, as far as it can

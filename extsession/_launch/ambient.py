@@ -193,7 +193,8 @@ def _signals() -> tuple[int, int]:
     # without the two that libc keeps for itself, and those that nobody can ignore or block
     usable = set(map(int, signal.valid_signals())) - {signal.SIGKILL, signal.SIGSTOP}
     # Popen sets these two to their default, whatever they are here; each interpreter ignores them from its start
-    inherited = usable - {signal.SIGPIPE, signal.SIGXFSZ}
+    # and a session has a handler for SIGURG of its own
+    inherited = usable - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG}
     return _bits(usable), _bits(inherited)
 
 

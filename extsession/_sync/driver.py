@@ -147,6 +147,15 @@ class Driver:
         finally:
             shield.down(before)
 
+    def interrupt(self, call: Call | None = None) -> bool:
+        """Interrupt the running call (only `call`, if given); False if it does not run."""
+        with self.changing():
+            sent = self.core.machine.interrupt(time.monotonic(), call)
+            self.core.link.flush()
+        if sent and not self.is_driven:
+            Hub.get().notice(self)  # it may have to be woken
+        return sent
+
     def deliver(self) -> None:
         """Call back those who want to know, outside of the lock."""
         machine = self.core.machine

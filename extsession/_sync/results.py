@@ -41,10 +41,7 @@ class ExtResults(ResultsCore):
 
     def interrupt(self) -> bool:
         """Raise KeyboardInterrupt in the code, if it is running; False if it is not."""
-        with self._driver.changing():
-            sent = self._core.machine.interrupt(self._call)
-            self._core.link.flush()
-        return sent
+        return self._driver.interrupt(self._call)
 
     def cancel(self) -> bool:
         """Take the call back if its turn has not come; False if it has."""

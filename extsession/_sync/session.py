@@ -284,10 +284,7 @@ class ExtSession:
 
     def interrupt(self) -> bool:
         """Raise KeyboardInterrupt in the running code; False if no code is running."""
-        with self._driver.changing():
-            sent = self._core.machine.interrupt()
-            self._core.link.flush()
-        return sent
+        return self._driver.interrupt()
 
     def terminate(self) -> None:
         """Send SIGTERM to the session's process."""

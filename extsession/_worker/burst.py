@@ -9,7 +9,8 @@ if the watched pipe was used, it becomes the session's stdout from there on (a m
 controller, which has been given the reading end at the start), else it is dropped.
 
 SIGURG is used because its default is to be ignored. The controller rings with it too, when nothing has come for a
-while: then the text goes out and the flood is over. Linux only: elsewhere each write is a system call.
+while: then the text goes out and the flood is over. It also rings when an interrupt may not have been seen; so the
+handler is there from the start. Floods are collected on Linux only: elsewhere each write is a system call.
 """
 
 from __future__ import annotations
@@ -56,7 +57,6 @@ class Burst:
         self._since = 0.0
         self._watched = -1  # reading end of the watched pipe
         self._number = 0  # of the watched pipe
-        self._handler_set = False
 
     def begin(self) -> None:
         """A call begins."""
@@ -108,7 +108,7 @@ class Burst:
         poll.register(watched, select.POLLIN)
         if ours and (
             self._rung
-            or _signal.getsignal(_signal.SIGURG) != self._on_bell
+            or _signal.getsignal(_signal.SIGURG) != self.on_bell
             or _signal.SIGURG in _signal.sigpending()
         ):
             return True
@@ -151,9 +151,6 @@ class Burst:
             fcntl.fcntl(watched, _F_SETSIG, _signal.SIGURG)
             flags = fcntl.fcntl(watched, fcntl.F_GETFL)
             fcntl.fcntl(watched, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
-            if not self._handler_set:
-                _signal.signal(_signal.SIGURG, self._on_bell)
-                self._handler_set = True
             self._number += 1
             body = self._number.to_bytes(4, "little")
             router.channel.send(messages.PIPES, router.call, [body], (watched,))
@@ -185,7 +182,7 @@ class Burst:
             and not router.outlived
             and router.is_main(get_ident())
             and not count_threads()
-            and (handler is _signal.SIG_DFL or handler == self._on_bell)
+            and (handler is _signal.SIG_DFL or handler == self.on_bell)
             and not router.text[messages.STDOUT].line_buffering
             and same_file(messages.STDOUT, router.pipes[messages.STDOUT])
             and not self.has_started_process()
@@ -208,7 +205,7 @@ class Burst:
         call.__name__ = plain.__name__
         return call
 
-    def _on_bell(self, signum: int, frame: FrameType | None) -> None:
+    def on_bell(self, signum: int, frame: FrameType | None) -> None:
         # Inside our own code a text stream may be in the middle of a write. Who wrote to the watched pipe then
         # was another process, whose order beside ours is nobody's; the controller rings again.
         self._rung = True
@@ -232,8 +229,15 @@ def _holders(fd: int) -> int:
 
 
 def attach(router: Router, has_started_process: Callable[[], bool]) -> None:
-    """Let a session collect floods, where the system can tell who else writes."""
+    """Let a session collect floods, where the system can tell who else writes; and be woken."""
+    handler = _awake
     if sys.platform == "linux":
         router.burst = Burst(router, has_started_process)
+        handler = router.burst.on_bell
+    _signal.signal(_signal.SIGURG, handler)
+
+
+def _awake(signum: int, frame: FrameType | None) -> None:
+    """That the system call was left is all that was wanted."""
 
 

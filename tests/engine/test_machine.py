@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from extsession._engine.call import Call, State
 from extsession._engine.completion import Outcome, Step
-from extsession._engine.machine import INPUT_GRACE, Order, Phase, SessionMachine
+from extsession._engine.machine import INPUT_GRACE, WAKES, Order, Phase, SessionMachine
 from extsession._engine.stdin import CallStdin
 from extsession._launch.base import ExitReport
 from extsession._protocol import messages
@@ -345,7 +345,7 @@ def test_the_ladder() -> None:
     assert fake.at(4.999) == []
     assert fake.at(0.001) == [Order.INTERRUPT]
     assert fake.sent[-1] == (messages.INTERRUPT, call.number, b"")
-    assert fake.at(1.999) == []
+    assert fake.at(1.999) == [Order.WAKE] * 3  # it may not have seen the signal
     assert fake.at(0.001) == [Order.TERMINATE]
     assert fake.at(0.999) == []
     assert fake.at(0.001) == [Order.KILL]
@@ -408,23 +408,40 @@ def test_time_does_not_stand_against_a_done_that_is_being_taken_in() -> None:
 def test_a_user_interrupt_is_no_timeout() -> None:
     fake = Fake().ready()
     call = fake.submit(timeout=5.0)
-    assert fake.machine.interrupt()
+    assert fake.machine.interrupt(fake.now)
     fake.done(call, messages.INTERRUPTED, extra=failed("KeyboardInterrupt"))
     assert call.completion is not None
     assert call.completion.outcome is Outcome.INTERRUPTED
     assert isinstance(call.error, KeyboardInterrupt)
 
 
+def test_code_that_may_not_have_seen_its_interrupt_is_woken() -> None:
+    """A few times, for as long as the call runs; what the ladder does comes in its own time."""
+    fake = Fake().ready()
+    call = fake.submit()
+    began = fake.now
+    assert fake.machine.interrupt(fake.now)
+    fake.step()
+    assert fake.orders == [Order.INTERRUPT]
+    for delay in WAKES[:-1]:
+        assert fake.machine.next_deadline() == began + delay
+        assert fake.at(began + delay - fake.now) == [Order.WAKE]
+    fake.done(call, messages.INTERRUPTED, extra=failed("KeyboardInterrupt"))
+    assert fake.machine.next_deadline() is None
+    fake.submit()
+    assert fake.at(2 * WAKES[-1]) == []
+
+
 def test_an_interrupt_is_for_the_call_it_was_meant_for() -> None:
     fake = Fake().ready()
-    assert not fake.machine.interrupt()
+    assert not fake.machine.interrupt(fake.now)
     first, second = fake.submit(), fake.submit()
-    assert not fake.machine.interrupt(second)
-    assert fake.machine.interrupt(first)
+    assert not fake.machine.interrupt(fake.now, second)
+    assert fake.machine.interrupt(fake.now, first)
     fake.done(first)
-    assert not fake.machine.interrupt(first)
+    assert not fake.machine.interrupt(fake.now, first)
     fake.done(second)
-    assert not fake.machine.interrupt()
+    assert not fake.machine.interrupt(fake.now)
     fake.collect()
     assert [(kind, call) for kind, call, _ in fake.sent if kind == messages.INTERRUPT] == [(messages.INTERRUPT, 1)]
 
@@ -827,7 +844,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9))
     def interrupt(self, index: int) -> None:
         call = self.calls[index] if index < len(self.calls) else None
-        sent = self.machine.interrupt(call)
+        sent = self.machine.interrupt(self.fake.now, call)
         current = self.machine.current
         assert sent == (current is not None and call in (None, current))
         self.fake.collect()

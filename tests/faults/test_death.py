@@ -273,7 +273,7 @@ def test_all_who_wait_are_told(session: ExtSession) -> None:
         ("import os; os.abort()", None, "SIGABRT"),
         ("import ctypes; ctypes.string_at(0)", None, "SIGSEGV"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", None, "SIGTERM"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGHUP)", None, "SIGHUP"),
+        ("import os, signal; signal.signal(1, signal.SIG_DFL); os.kill(os.getpid(), 1)", None, "SIGHUP"),
         ("import faulthandler, sys; faulthandler.enable(); import ctypes; ctypes.string_at(0)", None, "SIGSEGV"),
         ("import sys; sys.setrecursionlimit(10**9)\ndef f(): return [f()]\nimport os; os.kill(os.getpid(), 11)", None, "SIGSEGV"),
     ],

@@ -172,9 +172,12 @@ def test_argv(facts: tuple[dict[str, Any], dict[str, Any]]) -> None:
     assert facts[0]["argv"] == [""]
 
 
-def test_signals_are_those_of_python_c_but_sigint(facts: tuple[dict[str, Any], dict[str, Any]]) -> None:
+def test_signals_are_those_of_python_c_but_the_two_bells(facts: tuple[dict[str, Any], dict[str, Any]]) -> None:
     here, there = (each["signals"] for each in facts)
-    assert {number for number in here if here[number] != there[number]} == {str(int(signal.SIGINT))}
+    assert {number for number in here if here[number] != there[number]} == {
+        str(int(signal.SIGINT)),
+        str(int(signal.SIGURG)),  # its default is to be ignored
+    }
 
 
 def test_stdin_is_like_that_of_python_c(facts: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -790,6 +793,36 @@ def test_interrupt_of_a_call_that_has_only_just_begun() -> None:
             assert results.interrupt()
             assert results.wait(SOON).outcome is Outcome.INTERRUPTED
             assert fresh.eval(str(number)) == number
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("block", ["os.read(ends[0], 1)", "time.sleep(60)", "lock.acquire()"])
+def test_code_that_has_missed_the_signal_of_an_interrupt_is_woken(
+    session: ExtSession, block: str, waits: bool
+) -> None:
+    """A system call that is not left for the signal is what one looks like that began just after it."""
+    code = "import os, signal, time, _thread\nends = os.pipe()\nlock = _thread.allocate_lock()\nlock.acquire()\n"
+    code += f"signal.siginterrupt(signal.SIGINT, False)\nprint('on', flush=True)\n{block}"
+    results = session.execute(code)
+    assert session.readline(SOON) == "on\n"
+    pid = session.pid
+    assert pid is not None
+    until(lambda: Path(f"/proc/{pid}/wchan").exists() and psutil.Process(pid).status() == "sleeping")
+    assert results.interrupt()
+    if not waits:
+        until(lambda: results.done)
+    assert results.wait(SOON).outcome is Outcome.INTERRUPTED
+    assert session.eval("1 + 1") == 2
+
+
+def test_a_handler_of_the_code_sees_each_interrupt_once(session: ExtSession) -> None:
+    code = "import signal, time\nseen = []\nsignal.signal(signal.SIGINT, lambda *_: seen.append(1))\n"
+    code += "print('on', flush=True)\nend = time.monotonic() + 0.7\nwhile time.monotonic() < end: time.sleep(0.7)"
+    results = session.execute(code)
+    assert session.readline(SOON) == "on\n"
+    assert results.interrupt()
+    assert results.wait(SOON).outcome is Outcome.FINISHED
+    assert session.eval("seen") == [1]
 
 
 def test_code_may_catch_an_interrupt(session: ExtSession) -> None:

@@ -1,10 +1,12 @@
+from __future__ import annotations
+
 import enum
 import os
-import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
@@ -12,8 +14,10 @@ import pytest
 from extsession._worker import display
 from extsession._worker.display import figures, mime_bundle, prepare_matplotlib, safe_repr
 
+if TYPE_CHECKING:
+    from extsession._launch.interpreter import Interpreter
+
 ROOT = Path(__file__).resolve().parents[2]
-VERSIONS = ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
 
 
 def test_repr_alone() -> None:
@@ -291,11 +295,7 @@ def test_no_pyplot_no_figures() -> None:
         assert figures() == []
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_on_every_python(version: str) -> None:
-    python = shutil.which(f"python{version}")
-    if python is None:
-        pytest.skip(f"python{version} is not on PATH")
+def test_on_every_python(each_python: Interpreter) -> None:
     # The package itself need not run on the child's interpreter, only what is shipped.
     source = """
 import sys, types
@@ -318,10 +318,7 @@ try:
 except ImportError:
     pass
 """
-    probe = subprocess.run([python, "-c", "pass"], capture_output=True, timeout=60)
-    if probe.returncode:
-        pytest.skip(f"python{version} is on PATH and does not run")  # a shim of a version manager
     done = subprocess.run(
-        [python, "-I", "-W", "error", "-c", source, str(ROOT)], capture_output=True, text=True, timeout=60
+        [each_python.path, "-I", "-W", "error", "-c", source, str(ROOT)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
