@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from ._engine.completion import Completion, Outcome, Step, Usage
+from ._engine.completion import Completion, Outcome, SessionState, Step, Usage
 from ._engine.core import Statistics
 from ._engine.limits import InForce
 from ._engine.output import OutputChunk, RichOutput
@@ -35,6 +35,7 @@ from .errors import (
     ExtSessionError,
     ForkRefused,
     InterpreterError,
+    Killer,
     LaunchError,
     LimitExceeded,
     NotReady,
@@ -91,6 +92,7 @@ __all__ = [
     "ForkRefused",
     "InForce",
     "InterpreterError",
+    "Killer",
     "Ladder",
     "LaunchError",
     "LimitExceeded",
@@ -107,6 +109,7 @@ __all__ = [
     "SessionClosed",
     "SessionDied",
     "SessionPool",
+    "SessionState",
     "SessionUsage",
     "Statistics",
     "Step",

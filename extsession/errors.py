@@ -6,11 +6,24 @@ Facts are attributes, all of them keyword arguments of the constructor; errors p
 from __future__ import annotations
 
 import builtins
+import enum
 from collections.abc import Sequence
 from typing import Any
 
 from ._protocol.census import Census
 from ._protocol.records import ErrorInfo
+
+
+class Killer(enum.Enum):
+    """Who has ended a session's process."""
+
+    CALLER = "caller"  # kill(), terminate(), close()
+    TIMEOUT = "timeout"  # the ladder of a call that ran longer than its `timeout`
+    LIMIT = "limit"  # of `Limits`: by the controller, or by the kernel for it
+    PROTOCOL = "protocol"  # the controller, because it sent nonsense
+    MEMORY_KILLER = "memory killer"  # the kernel's: the machine, or a group that the session is in, had no memory left
+    CRASH = "crash"  # a signal that a process gets for what it does, as SIGSEGV
+    OUTSIDE = "outside"  # a signal that none of these has sent: of another process, or of the code itself
 
 
 class ExtSessionError(Exception):
@@ -56,16 +69,22 @@ class IsolationUnavailable(LaunchError):
 class SessionDied(ExtSessionError):
     """The session's process ended while something was still expected of it.
 
-    exit_code: as of an interpreter, None if a signal ended it; signal: its name ("SIGSEGV"); running: the
-    source of the call it was in; stderr: the last of that call's stderr; limit: the limit that ended it.
+    exit_code: as of an interpreter, None if a signal ended it; signal: its name ("SIGSEGV"); killer: who has sent that;
+    running: the source of the call it was in; stderr: the last of that call's stderr; traceback: of a crash, as
+    faulthandler has written it; limit: the limit that ended it; survived: the session goes on in another process
+    (recover=True); incarnation: which process of the session it was, from 1.
     """
 
-    _facts = ("exit_code", "signal", "running", "stderr", "limit")
+    _facts = ("exit_code", "signal", "killer", "running", "stderr", "traceback", "limit", "survived", "incarnation")
     exit_code: int | None
     signal: str | None
+    killer: Killer | None
     running: str | None
     stderr: str | None
+    traceback: str | None
     limit: str | None
+    survived: bool | None
+    incarnation: int | None
 
 
 class SessionClosed(ExtSessionError):

@@ -376,6 +376,7 @@ class AsyncExtSession:
         await anyio.lowlevel.checkpoint()
         self._shelf = Shelf(self._options.max_checkpoints, self._options.checkpoint_memory)
         await self._launch(core)
+        self._here().machine.incarnation = core.machine.incarnation + 1
         try:
             await self._wait_for_start()
         except BaseException:
@@ -415,8 +416,10 @@ class AsyncExtSession:
         branch._is_branch = True
         return branch
 
-    async def _session_of(self, process: Process, token: bytes, number: int) -> AsyncExtSession:
-        core = self._here().core.core_of(process, token, number)
+    async def _session_of(
+        self, process: Process, token: bytes, number: int, incarnation: int = 1
+    ) -> AsyncExtSession:
+        core = self._here().core.core_of(process, token, number, incarnation)
         branch = AsyncExtSession.__new__(AsyncExtSession)
         branch._options = self._options
         branch._launcher = self._launcher
@@ -460,7 +463,8 @@ class AsyncExtSession:
             raise SessionClosed("the session was closed, and its checkpoints were dropped")
         await old.check_cancelled()
         token = new_token()
-        fresh = await self._session_of(found.clone(token), token, max(found.call, old.machine.count))
+        number = max(found.call, old.machine.count)
+        fresh = await self._session_of(found.clone(token), token, number, old.machine.incarnation + 1)
         old.machine.give_way(f"the session was rolled back to {found.name!r}")
         self._finalizer.detach()
         fresh._finalizer.detach()
@@ -532,6 +536,11 @@ class AsyncExtSession:
         """The process id of the session; None before it is there."""
         ready = None if self._machine is None else self._machine.ready
         return None if ready is None else ready["pid"]
+
+    @property
+    def incarnation(self) -> int:
+        """Which process of the session this is, from 1: restart(), rollback() and a recovery each begin another."""
+        return 1 if self._machine is None else self._machine.incarnation
 
     @property
     def interpreter(self) -> Interpreter:

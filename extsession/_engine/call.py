@@ -24,6 +24,7 @@ class State(enum.Enum):
 class Call:
     """One request to a session. Changed by its SessionMachine only."""
 
+    began = 0.0  # when its turn came
     deadline: float | None = None  # of the next step of the ladder
     steps: tuple[Step, ...] = ()
     stop_cause: Outcome | None = None  # why the ladder was begun

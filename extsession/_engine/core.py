@@ -311,11 +311,15 @@ class Core:
         if self.machine.cancel(call) or not call.on_done(lambda _: branch.drop()):
             branch.drop()
 
-    def core_of(self, process: Process, token: bytes, first_call: int) -> Core:
-        """The core of a clone of this session. first_call: the number of the last call that is in its past."""
+    def core_of(self, process: Process, token: bytes, first_call: int, incarnation: int = 1) -> Core:
+        """The core of a clone of this session.
+
+        first_call: the number of the last call that is in its past; incarnation: how many processes it has been, with
+        this one.
+        """
         core = Core(self.options, self.launcher, self.interpreter)
         core.begin(process, token, _CLONE_TIME)
-        core.machine.continue_from(first_call)
+        core.machine.continue_from(first_call, incarnation)
         return core
 
     def is_complete(self, source: str, timeout: float) -> Call:
@@ -326,7 +330,7 @@ class Core:
         """As `_submit` for what only has a source, if it is its turn at once; as nearly all are, it is made quick."""
         if len(source) >= self._plain_size:
             return None
-        call = self.machine.start_plain(source, self.options.output_limit)
+        call = self.machine.start_plain(source, self.options.output_limit, time.monotonic())
         if call is not None:
             if self.machine.recovery is not None:
                 call.changes = True

@@ -360,7 +360,7 @@ class Link:
                     return
                 report = self.process.early_end()
         machine = self.machine
-        machine.on_exit(report, final=False)
+        machine.on_exit(report, now, final=False)
         if machine.is_to_revive:
             self._revive(now)
         else:
@@ -392,7 +392,8 @@ class Link:
         try:
             process = recovery.checkpoint.clone(token)
         except OSError as error:
-            self.machine.on_exit(ExitReport(None, None, why=f"the checkpoint cannot be gone back to: {error}"))
+            why = f"the checkpoint cannot be gone back to: {error}"
+            self.machine.on_exit(ExitReport(None, None, why=why), now)
             self.close()
             return
         self._detach()
@@ -411,7 +412,8 @@ class Link:
         self._watch.drop_pollable()
         self._pipes.close()
         self.process.let_go()
-        self.machine.on_exit(ExitReport(None, None))  # if nobody has seen its end: no call is left without one
+        # if nobody has seen its end: no call is left without one
+        self.machine.on_exit(ExitReport(None, None), time.monotonic())
         if self.machine.recovery is not None:
             self.machine.recovery.end()
 

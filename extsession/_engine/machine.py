@@ -21,26 +21,24 @@ from ..errors import (
     ExtSessionError,
     RemoteProtocolError,
     SessionClosed,
-    SessionDied,
-    remote_exception,
 )
 from ..options import Ladder
 from . import reasons
+from .asking import Asking
 from .call import Call, State
 from .completion import Completion, Outcome, Step, Usage
+from .endings import Endings
 from .limited import Limited
-from .limits import FINAL, Breach, Rules
+from .limits import Breach, Rules
 from .merge import Merger
 from .orders import Order as Order
 from .orders import Phase as Phase
 from .output import STREAM_NAMES, Output, OutputChunk, RichOutput, Unread
 from .recovery import Recovery
-from .stdin import CallStdin, InputCallback, LineSource
+from .stdin import InputCallback, LineSource
 
 #: seconds that an exec'ed or confused process may live on after it closed the channel with no call running
 _GRACE_AFTER_EOF = 1.0
-#: seconds that code which asks for input is left to wait for a writeline() while nobody waits for its result
-INPUT_GRACE = 1.0
 #: seconds without output after which a worker that collects the text of a flood is asked for it
 FLOOD_SILENCE = 0.02
 #: seconds after an interrupt when the code is woken, if it still runs then. A signal that comes between the
@@ -51,7 +49,7 @@ WAKES = (0.02, 0.1, 0.5, 2.0)
 _REMEMBERED = 10_000
 
 
-class SessionMachine(Limited):
+class SessionMachine(Endings, Asking, Limited):
     """One session's calls, in order, and how they end.
 
     token: of the barriers; python: the interpreter's name for errors; start_timeout: seconds until Ready.
@@ -72,6 +70,7 @@ class SessionMachine(Limited):
     ) -> None:
         self.phase = Phase.STARTING
         self.ready: dict[str, Any] | None = None
+        self.incarnation = 1  # how many processes the session has been, with this one
         self.outgoing: deque[Any] = deque([first])
         self.orders: list[Order] = []
         self.finished: list[Call] = []  # over since the last look: callbacks to be called
@@ -108,6 +107,8 @@ class SessionMachine(Limited):
         self._broken = False  # it broke the protocol
         # how the process ended that another one is to take the place of, and in which call: told when that is there
         self._fallen: tuple[ExitReport, Call | None, Breach | None] | None = None
+        self._fell: tuple[float, Usage | None] = (0.0, None)  # when that was, and what the call had taken
+        self._known_cpu = 0.0  # seconds that the calls of this process have used
         self._done_error: ErrorInfo | None = None  # what `draining` tells of
         self._merger = Merger(token, self._text, self._place)
         self._placed: dict[int, int] = {}
@@ -124,7 +125,7 @@ class SessionMachine(Limited):
         self._queue.append(call)
         return call
 
-    def start_plain(self, source: str, limit: int | None) -> Call | None:
+    def start_plain(self, source: str, limit: int | None, now: float) -> Call | None:
         """As submit() and advance() for a call that has only a source, where it is its turn at once.
 
         Its frame is to be sent by who calls this. None: it is not its turn, or something is wrong.
@@ -134,6 +135,7 @@ class SessionMachine(Limited):
         self._count = number = self._count + 1
         self.current = self._last = call = Call(number, None, source, None, limit)
         call.state = State.RUNNING
+        call.began = now
         self.phase = Phase.RUNNING
         return call
 
@@ -149,9 +151,10 @@ class SessionMachine(Limited):
         self.outlived = False
         return True
 
-    def continue_from(self, number: int) -> None:
-        """The session has a past: its calls are counted on from there."""
+    def continue_from(self, number: int, incarnation: int = 1) -> None:
+        """The session has a past: its calls, and the processes that it was, are counted on from there."""
         self._count = number
+        self.incarnation = incarnation
 
     @property
     def count(self) -> int:
@@ -181,6 +184,7 @@ class SessionMachine(Limited):
             self.phase = Phase.RUNNING
             self.current = call
             call.state = State.RUNNING
+            call.began = now
             if call.branch is None:
                 self._last = call
             if call.timeout is not None:
@@ -338,88 +342,6 @@ class SessionMachine(Limited):
         if self.phase in (Phase.STARTING, Phase.IDLE) or self.current is None:
             self._deadline = now + _GRACE_AFTER_EOF
 
-    def on_exit(self, report: ExitReport, final: bool = True) -> None:
-        """The process has ended, and all that it wrote has been given in.
-
-        final: nothing is done about it; else, where it is to be brought back, `revive` has to follow: `is_to_revive`.
-        """
-        if self.phase is Phase.DEAD:
-            return
-        self._merger.settle()
-        was = self.phase
-        current, self.current = self.current, None
-        self._deadline = None
-        name = report.signal_name
-        breach = None if self.rules is None or self._ended_by is not None else self.rules.on_exit(name, report.oom)
-        if breach is not None and current is not None and current.stop_cause is None:
-            current.stop_cause, current.breach = Outcome.OVER_LIMIT, breach
-        if not final and self._can_recover(was, current):
-            assert self.recovery is not None
-            self.recovery.is_tried = True
-            self.phase = Phase.STARTING
-            self._fallen = report, current, breach
-            if current is not None:
-                current.deadline = None
-                current.input_waiting = False
-            return
-        if self._fallen is not None:  # it could not be brought back
-            assert self.recovery is not None
-            self.recovery.why_none = str(report)
-            (report, current, breach), self._fallen = self._fallen, None
-            name = report.signal_name
-            was = Phase.RUNNING
-            if self.error is None:
-                self.error = reasons.died(report, current, False, unprotected=self.recovery.why_none, breach=breach)
-        self.phase = Phase.DEAD
-        self._merger.end()
-        self._last = None
-        self.report = report
-        if self.error is None:
-            self.error = self._why(was, report, current)
-        if current is not None:
-            if current.hidden and current.branch is not None:
-                current.branch.drop()
-            self._end_current(current, report, name)
-        waiting, self._queue = self._queue, deque()
-        for call in waiting:
-            call.error = self.error
-            outcome = self._ended_by or Outcome.LOST
-            self._complete(call, Completion(call.number, outcome, False, None, None, report.exit_code, name))
-
-    @property
-    def is_to_revive(self) -> bool:
-        """Whether the process has ended and another one is to take its place."""
-        return self.recovery is not None and self.recovery.is_tried and self.ready is not None
-
-    @property
-    def may_begin_again(self) -> bool:
-        """Whether a process that has ended before it was a session may be replaced by another."""
-        return self.phase is Phase.STARTING and self.error is None and self._ended_by is None and not self.closed
-
-    def begin_again(self, first: bytes, now: float) -> None:
-        """Another process takes the place of one that has never said a word."""
-        self._eof = False
-        self.outgoing.clear()
-        self.outgoing.append(first)
-        self._deadline = None if self._start_timeout is None else now + self._start_timeout
-
-    def revive(self, token: bytes, first: bytes, now: float) -> None:
-        """Another process has been made of the checkpoint: it says Ready soon, and the queue goes on."""
-        assert self.recovery is not None
-        self.recovery.count += 1
-        if self.rules is not None:
-            self.rules.on_revival()
-        self.ready = None
-        self.draining = self.flooding = None
-        self.outlived = self._eof = False
-        self.outgoing.clear()
-        self.outgoing.append(first)
-        self._merger = Merger(token, self._text, self._place)
-        self._placed.clear()
-        self._unplaced.clear()
-        self._startup.clear()
-        self._deadline = None if self._start_timeout is None else now + self._start_timeout
-
     def on_time(self, now: float) -> None:
         """Let deadlines fire. What had arrived before must have been given in."""
         call = self.current
@@ -484,66 +406,7 @@ class SessionMachine(Limited):
         """Whether it was told to end, by its user."""
         return self._ended_by is not None or self._exit_code is not None
 
-    # input
-
-    def write_stdin(self, data: bytes, now: float) -> None:
-        """Lines for the code's stdin."""
-        self.lines.put(data)
-        if self.current is not None and self.current.input_waiting:
-            self._answer(self.current, now)
-
-    def close_stdin(self, now: float) -> None:
-        """No more lines come for now: who asks gets the end of the file."""
-        self.lines.closed = True
-        if self.current is not None and self.current.input_waiting:
-            self._answer(self.current, now)
-
-    def _on_input(self, number: int, body: bytes, now: float) -> None:
-        call = self._running(number, "Input")
-        if call.input_waiting:
-            raise ProtocolFault("Input while an Input waits")
-        call.input_waiting = True
-        if call.stdin is None:
-            call.stdin = CallStdin(None)
-        stdin: CallStdin = call.stdin
-        stdin.password = body == b"\1"
-        stdin.until = now + INPUT_GRACE
-        self._answer(call, now)
-
-    def _answer(self, call: Call, now: float) -> None:
-        """Answer the code that asks for input, if it can be said what with."""
-        stdin: CallStdin = call.stdin
-        eof = False
-        if stdin.own is not None:
-            line = stdin.own.take()
-            eof = not line
-        else:
-            line = self.lines.take()
-            if not line:
-                callback = stdin.callback or self.input_callback
-                if callback is not None and not stdin.waits:
-                    if not stdin.asked:
-                        stdin.asks = stdin.asked = True  # the colour calls it, outside of all locks
-                    stdin.until = None
-                    return
-                if stdin.waits:
-                    eof = self.lines.closed
-                    stdin.until = None
-                else:
-                    eof = self.attended or self.lines.closed or stdin.until is None or now >= stdin.until
-                if not eof:
-                    return
-        self.answer_input(call, line)
-
-    def answer_input(self, call: Call, line: bytes) -> None:
-        """Send a line for the call's input; b"" is the end of the file."""
-        if not call.input_waiting:
-            return
-        call.input_waiting = False
-        call.stdin.asks = call.stdin.asked = False
-        self.outgoing.append(pack_frame(messages.STDIN, call.number, messages.pack_stdin(line, not line)))
-
-    # how calls end
+    # what the worker says
 
     def _on_ready(self, fields: dict[str, Any], now: float) -> None:
         pid = fields.get("pid")
@@ -563,8 +426,8 @@ class SessionMachine(Limited):
         if self._fallen is not None:
             (report, fallen, breach), self._fallen = self._fallen, None
             if fallen is not None:
-                error = reasons.died(report, fallen, False, recovered=True, breach=breach)
-                self._end_current(fallen, report, report.signal_name, error)
+                error = self._died(report, fallen, recovered=True, breach=breach)
+                self._end_current(fallen, report, *self._fell, error)
         if self.recovery is not None:
             if self.recovery.checkpoint is None:
                 self._queue.appendleft(self.recovery.ask())
@@ -601,19 +464,6 @@ class SessionMachine(Limited):
         elif call.changes:
             self._queue.appendleft(self.recovery.ask())
 
-    def _can_recover(self, was: Phase, current: Call | None) -> bool:
-        """Whether a process that has ended was not meant to, and can be brought back as it was."""
-        recovery = self.recovery
-        if recovery is None or recovery.checkpoint is None or recovery.is_tried or was is Phase.STARTING:
-            return False
-        if self.closed or self.error is not None or self._ended_by is not None or self._exit_code is not None:
-            return False
-        if self.rules is not None and self.rules.breach is not None and self.rules.breach.limit in FINAL:
-            return False
-        if current is not None and current.hidden:
-            return False  # what the last call has left, the checkpoint does not have
-        return current is None or current.done is None or not current.done.flags & messages.LEAVING
-
     def _on_display(self, number: int, barrier: int, fields: dict[str, Any]) -> None:
         call = self._running(number, "Display")
         data, metadata, role = fields.get("data"), fields.get("metadata"), fields.get("role")
@@ -640,96 +490,6 @@ class SessionMachine(Limited):
             raise ProtocolFault(f"{what} for call {number}, which does not run")
         return call
 
-    def _settle(self, call: Call, done: messages.Done) -> None:
-        """A call ended in the ordinary way; the session lives on."""
-        usage = Usage(done.wall, done.cpu, done.peak_memory)
-        over = None if self.rules is None else self.rules.too_much_output(call.output.written)
-        if done.outcome == messages.FINISHED and done.extra is None and over is None:
-            call.done = done
-            call.value = (done.kind, done.head, done.buffers)
-            self._complete(call, Completion(call.number, Outcome.FINISHED, True, None, usage, None, None, call.steps))
-            return
-        self._placed.clear()
-        self._unplaced.clear()
-        outcome, error = self._judge(call, done)
-        if call.stop_cause is not None and outcome is Outcome.INTERRUPTED:
-            outcome = call.stop_cause
-            if outcome is Outcome.TIMED_OUT:
-                call.error = reasons.timed_out(call, done.wall, True)
-        elif over is not None:  # whatever it has made of that, or before: this is no question of who was first
-            outcome, call.breach = Outcome.OVER_LIMIT, over
-        limit = None
-        if outcome is Outcome.OVER_LIMIT:
-            assert call.breach is not None
-            breach = call.breach
-            if breach.limit == "wall":
-                breach = breach._replace(reached=max(breach.allowed, done.wall))
-            elif breach.limit == "output":
-                breach = over or breach
-            call.error = reasons.over_limit(call, breach, True)
-            limit, error = breach.limit, None
-        code = (done.extra or {}).get("exit") if outcome is Outcome.EXITED else None
-        self._complete(
-            call,
-            Completion(call.number, outcome, True, error, usage, code, None, call.steps, False, limit),
-        )
-
-    def _judge(self, call: Call, done: messages.Done) -> tuple[Outcome, ErrorInfo | None]:
-        call.done = done
-        call.value = (done.kind, done.head, done.buffers)
-        return _OUTCOMES[done.outcome], self._done_error
-
-    def _end_current(
-        self, call: Call, report: ExitReport, name: str | None, recovered: SessionDied | None = None
-    ) -> None:
-        """The session's process ended while a call was running. recovered: the error of it, if the session goes on."""
-        done = call.done
-        usage = None
-        error = None
-        limit = None
-        if done is not None and done.flags & messages.LEAVING and self._ended_by is None:
-            outcome, error = self._judge(call, done)
-            usage = Usage(done.wall, done.cpu, done.peak_memory)
-        elif call.stop_cause is not None:
-            outcome = call.stop_cause
-            call.error = recovered or self.error
-            if outcome is Outcome.TIMED_OUT:
-                call.error = reasons.timed_out(call, None, recovered is not None, recovered is not None)
-            elif outcome is Outcome.OVER_LIMIT and call.breach is not None:
-                limit = call.breach.limit
-                call.error = reasons.over_limit(call, call.breach, recovered is not None, recovered is not None)
-        else:
-            outcome = self._ended_by or Outcome.LOST
-            call.error = recovered or self.error
-        self._complete(
-            call,
-            Completion(
-                call.number,
-                outcome,
-                recovered is not None,
-                error,
-                usage,
-                report.exit_code,
-                name,
-                call.steps,
-                recovered is not None,
-                limit,
-            ),
-        )
-
-    def _complete(self, call: Call, completion: Completion) -> None:
-        call.state = State.DONE
-        call.deadline = None
-        call.input_waiting = False
-        call.output.close()
-        if completion.error is not None and call.error is None:
-            call.error = remote_exception(completion.error)
-        if not call.hidden:
-            self.codes.append(completion)
-        if call.has_callbacks:
-            self.finished.append(call)
-        call.completion = completion  # last: another thread may look for it
-
     def _climb(self, call: Call, now: float) -> None:
         """The time of a step is over: take the next one."""
         if not call.steps:
@@ -743,26 +503,6 @@ class SessionMachine(Limited):
             call.steps += (Step.KILL,)
             self.orders.append(Order.KILL)
             call.deadline = None
-
-    def _why(self, was: Phase, report: ExitReport, current: Call | None) -> ExtSessionError:
-        """The error for all that can no longer be done."""
-        if was is Phase.STARTING and self._ended_by is None:
-            what = f"ended ({report})"
-            return reasons.not_started(self._python, self._command, what, self._printed())
-        if self._exit_code is not None and current is None:
-            return SessionClosed("the session was ended by exit()")
-        recovery = self.recovery
-        unprotected = ""
-        if recovery is not None and self._ended_by is None and recovery.checkpoint is None:
-            unprotected = recovery.why_none
-        if current is not None and current.hidden:
-            current = None
-            if not unprotected and self._ended_by is None:
-                unprotected = "it ended while that was made"
-        breach = None if self.rules is None else self.rules.breach
-        if breach is None and current is not None and current.stop_cause is Outcome.OVER_LIMIT:
-            breach = current.breach
-        return reasons.died(report, current, self._ended_by is Outcome.KILLED, False, unprotected, breach)
 
     def on_fault(self, fault: ProtocolFault) -> None:
         """The session broke the protocol: it is ended, and nothing else is harmed."""
@@ -818,10 +558,3 @@ class SessionMachine(Limited):
 
 
 _MAY_SEND = {phase: frozenset(messages.WORKER_MAY_SEND.get(phase.value, ())) for phase in Phase}
-_OUTCOMES = {
-    messages.FINISHED: Outcome.FINISHED,
-    messages.FAILED: Outcome.FAILED,
-    messages.INTERRUPTED: Outcome.INTERRUPTED,
-    messages.EXITED: Outcome.EXITED,
-    messages.REFUSED: Outcome.FAILED,
-}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from .._launch.base import ExitReport
-from ..errors import CallTimeout, LaunchError, LimitExceeded, SessionDied
+from ..errors import CallTimeout, Killer, LaunchError, LimitExceeded, SessionDied
 from .call import Call
+from .completion import broken, how_it_ended
 from .limits import Breach
 
 
@@ -30,36 +34,9 @@ def timed_out(call: Call, wall: float | None, survived: bool, recovered: bool = 
     )
 
 
-#: limit -> what it is about, and its unit
-_LIMITS = {
-    "wall": ("ran", "s"),
-    "cpu": ("used CPU time of", "s"),
-    "output": ("printed", "bytes"),
-    "memory": ("held", "bytes of memory"),
-    "processes": ("had", "processes and threads"),
-    "file_size": ("wrote a file of", "bytes"),
-    "session_wall": ("lived for", "s"),
-    "session_cpu": ("used CPU time of", "s"),
-    "idle": ("was idle for", "s"),
-}
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
-def broken(breach: Breach) -> str:
-    """A limit that was broken, in words."""
-    what, unit = _LIMITS[breach.limit]
-    return (
-        f"over limit: {breach.limit}: it {what} {_number(breach.reached)} {unit}, "
-        f"where {_number(breach.allowed)} are allowed"
-    )
-
-
 def over_limit(call: Call, breach: Breach, survived: bool, recovered: bool = False) -> LimitExceeded:
     """A call that has broken a limit."""
-    text = f"call {call.number} {broken(breach)}"
+    text = f"call {call.number} over limit: {broken(*breach)}"
     if recovered:
         text += "; its process was ended, and the session is what it was before"
     elif not survived:
@@ -74,33 +51,45 @@ def not_held(python: str, name: str, value: float, why: str) -> LaunchError:
     return LaunchError(f"Limits.{name}={value!r} cannot be held here: {why}", python=python)
 
 
+#: signals that a process gets for what it does
+CRASHES: Final = frozenset(["SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP"])
+#: the line that faulthandler begins with, see Python/pylifecycle.c and Modules/faulthandler.c
+_FATAL: Final = b"Fatal Python error: "
+#: frames of ours, and what began them
+_OURS: Final = re.compile(r'  File ".*extsession>?[/\\]_worker[./\\]\w+\.py"')
+_STAGE_0: Final = '  File "<string>", line '
+
+
 def died(
     report: ExitReport,
+    killer: Killer | None,
     running: Call | None,
-    by_user: bool,
+    printed: bytes,
     recovered: bool = False,
     unprotected: str = "",
     breach: Breach | None = None,
+    incarnation: int = 1,
 ) -> SessionDied:
-    """A session that has ended. running: the call it was in.
+    """A session that has ended. running: the call it was in; printed: the last on its stderr.
 
     recovered: the session goes on from its checkpoint; unprotected: why it has none, where it should; breach: the
     limit that ended it.
     """
-    text = f"the session {'was ended by its user' if by_user else 'has ended'} ({report})"
-    stderr = None
+    if report.why:
+        text = f"the session has ended ({report.why})"
+    else:
+        text = how_it_ended(killer, report.signal_name, report.exit_code).replace("its session", "the session", 1)
+    stderr = printed[-4096:].decode("utf-8", "replace")
     if running is not None:
-        stderr = running.output.joined("stderr")[-4096:].decode("utf-8", "replace")
         text += f" in call {running.number}"
     if breach is not None:
-        text += f", {broken(breach)}"
+        text += f", over limit: {broken(*breach)}"
     if recovered:
         text += "; it goes on with the state from before"
     if unprotected:
         text += f"; it had no checkpoint to go back to: {unprotected}"
-    if running is not None:
-        if stderr:
-            text += f"; the last on its stderr:\n{stderr[-1000:]}"
+    if stderr:
+        text += f"; the last on its stderr:\n{stderr[-1000:]}"
     return SessionDied(
         text,
         exit_code=report.exit_code,
@@ -108,4 +97,22 @@ def died(
         running=None if running is None else running.label,
         stderr=stderr,
         limit=None if breach is None else breach.limit,
+        killer=killer,
+        traceback=traceback_in(printed) if killer is Killer.CRASH else None,
+        survived=recovered,
+        incarnation=incarnation,
     )
+
+
+def traceback_in(printed: bytes) -> str | None:
+    """What faulthandler has printed, at the end of what was printed on stderr."""
+    at = printed.rfind(b"\n" + _FATAL) + 1
+    if not at and not printed.startswith(_FATAL):
+        return None
+    found = []
+    is_ours = False
+    for line in printed[at:].decode("utf-8", "replace").splitlines():
+        is_ours = bool(_OURS.match(line)) or (is_ours and line.startswith(_STAGE_0))
+        if not is_ours:
+            found.append(line)
+    return "\n".join(found) + "\n"

@@ -40,7 +40,8 @@ class ExitReport:
 
     exit_code or signal (a number): one of them is None, both are where nobody can tell. left: processes of the
     session that could not be ended. why: what kept it from coming to be, where that is known. oom: the kernel has
-    ended processes of it because of the memory limit.
+    ended processes of it because of the memory limit; memory_killer: the kernel has ended it because there was no
+    memory left. cpu: seconds, peak_memory: bytes, of this process and of those children that it has waited for.
     """
 
     exit_code: int | None
@@ -48,6 +49,9 @@ class ExitReport:
     left: int = 0
     why: str = ""
     oom: bool = False
+    memory_killer: bool = False
+    cpu: float | None = None
+    peak_memory: int | None = None
 
     @property
     def signal_name(self) -> str | None:

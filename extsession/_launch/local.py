@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LaunchError
-from . import cgroup, ends, environment, marks, payload, rlimits, samples, tree
+from . import cgroup, ends, environment, marks, memory_killer, payload, rlimits, samples, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 from .usage import Orphans, TreeUsage, of_tree
@@ -95,6 +96,8 @@ class LocalProcess:
         self._tree: samples.Tree | None = None
         self._group: cgroup.Group | None = None  # of its limits
         self._outer: cgroup.Group | None = None  # of the session that it is a clone of
+        self._began = time.monotonic()
+        self._killed = False  # by us
         warden.join()
 
     def signal(self, pid: int, number: int) -> None:
@@ -127,18 +130,29 @@ class LocalProcess:
     def _told(self, line: bytes) -> ExitReport | None:
         kind, *numbers = line.split()
         if kind == b"X":
-            code, status, left = map(int, numbers)
-            oom = self._group is not None and self._group.oom_kills() > 0
-            if code == os.CLD_EXITED:
-                return ExitReport(status, None, left, oom=oom)
-            return ExitReport(None, status, left, oom=oom)
+            return self._report(*map(int, numbers))
         if kind == b"S":
             self.pid = int(numbers[0])
         elif kind == b"E":
             self._why = f"the system refuses another process: {os.strerror(int(numbers[0]))}"
         return None
 
+    def _report(self, code: int, status: int, left: int, cpu: int, memory: int) -> ExitReport:
+        exited = code == os.CLD_EXITED
+        oom = self._group is not None and self._group.oom_kills() > 0
+        asks = not exited and status == signal.SIGKILL and not (oom or self._killed) and self.pid is not None
+        return ExitReport(
+            exit_code=status if exited else None,
+            signal=None if exited else status,
+            left=left,
+            oom=oom,
+            memory_killer=asks and memory_killer.has_ended(self.pid or 0, self._began),
+            cpu=None if cpu < 0 else cpu / 1e6,
+            peak_memory=None if memory < 0 else memory * 1024,
+        )
+
     def kill_tree(self, pid: int | None) -> None:
+        self._killed = True
         if pid is None:
             pid = self.pid
         if pid is not None and not self._gone and not self.warden.is_known_dead:
@@ -248,6 +262,7 @@ def spawn(
 
     config: what `boot.py` is told besides the descriptors. mark: of all that it starts, 0 for none.
     """
+    memory_killer.remember()
     modules = interpreter.payload
     if modules is None:
         modules = payload.compiled()

@@ -327,6 +327,7 @@ class ExtSession:
         old = self._core
         self._core = Core(old.options, old.launcher, old.interpreter)
         self._core.launch()
+        self._core.machine.incarnation = old.machine.incarnation + 1
         self._begin()
         self._wait_for_start()
 
@@ -397,7 +398,8 @@ class ExtSession:
         if old.machine.closed:
             raise SessionClosed("the session was closed, and its checkpoints were dropped")
         token = new_token()
-        fresh = ExtSession._of(old.core_of(found.clone(token), token, max(found.call, old.machine.count)))
+        number = max(found.call, old.machine.count)
+        fresh = ExtSession._of(old.core_of(found.clone(token), token, number, old.machine.incarnation + 1))
         driver = self._driver
         old.machine.give_way(f"the session was rolled back to {found.name!r}")
         # from here on it is the new one, also if the wait for the end of the old one is interrupted
@@ -476,6 +478,11 @@ class ExtSession:
         """The process id of the session; None before it is there."""
         ready = self._core.machine.ready
         return None if ready is None else ready["pid"]
+
+    @property
+    def incarnation(self) -> int:
+        """Which process of the session this is, from 1: restart(), rollback() and a recovery each begin another."""
+        return self._core.machine.incarnation
 
     @property
     def interpreter(self) -> Interpreter:

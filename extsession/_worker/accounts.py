@@ -37,6 +37,11 @@ class Accounts:
 
             self._getrusage = resource.getrusage
 
+    @property
+    def so_far(self) -> float:
+        """CPU seconds that were known at the last time `spent` was asked."""
+        return self._spent
+
     def reset(self) -> None:
         """In a clone: nothing was spent yet, and no child is known."""
         self._spent = process_time()

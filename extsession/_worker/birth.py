@@ -51,7 +51,7 @@ class Births:
         reading, writing = os.pipe()
         os.close(reading)
         self._nobody = to_high(writing)  # in the place of what a session has
-        fields = server.ready_fields()
+        fields = {**server.ready_fields(), "cpu_us": 0}
         del fields["pid"]
         self._ready = pack_ready(fields) + b"\0pid\0i"
         self._has_plan = fresh.has_plan()

@@ -128,6 +128,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
     sys.argv[:] = [""]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = [sys.orig_argv[0], "-c", ""]
+    _trace_crashes(router.pipes[2])
     for name in set(sys.modules) - before:
         del sys.modules[name]
     server.install_handler()  # before anybody can know whom to interrupt
@@ -160,6 +161,16 @@ def _preload(server: Any, names: Any) -> None:
             server.evaluator.report_text("the preload of %r failed\n" % name)
             server.evaluator.report(error)
             os._exit(1)
+
+
+def _trace_crashes(fd: int) -> None:
+    """Have the interpreter write where it was when it crashes, to the session's stderr, wherever the code puts fd 2."""
+    try:
+        import faulthandler
+    except ImportError:  # an interpreter that was built without it
+        return
+    if not faulthandler.is_enabled():  # else the user has said how: -X faulthandler, PYTHONFAULTHANDLER
+        faulthandler.enable(fd)
 
 
 def _let_go(stream: Any) -> None:

@@ -84,6 +84,7 @@ class Server:
             "prefix": sys.prefix,
             "platform": sys.platform,
             "encoding": out.encoding,
+            "cpu_us": int(self.accounts.so_far * 1e6),
             **self.told,
         }
 

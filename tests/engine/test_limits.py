@@ -88,7 +88,7 @@ class Fake:
         return self.collect()
 
     def exit(self, code: int | None = None, signal: int | None = 9, **more: Any) -> None:
-        self.machine.on_exit(ExitReport(code, signal, **more))
+        self.machine.on_exit(ExitReport(code, signal, **more), self.now)
         self.collect()
 
     @property
@@ -146,7 +146,7 @@ def test_the_sooner_of_timeout_and_wall_ends_a_call_and_says_so() -> None:
     fake.interrupted(call)
     assert call.completion is not None
     assert call.completion.outcome is Outcome.TIMED_OUT
-    assert call.completion.limit is None
+    assert call.completion.limit == "timeout"
     assert isinstance(call.error, CallTimeout)
     call = fake.start(timeout=8)
     fake.at(5)
@@ -405,7 +405,7 @@ def test_what_is_brought_back(limit: str, value: Any, goes_on: bool) -> None:
     else:
         fake.at(10)
     assert fake.orders[-1] is Order.KILL
-    fake.machine.on_exit(ExitReport(None, 9), final=False)
+    fake.machine.on_exit(ExitReport(None, 9), fake.now, final=False)
     assert fake.machine.is_to_revive is goes_on
     if goes_on:
         assert call.completion is None  # the session does not go on yet

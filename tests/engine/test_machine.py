@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from extsession._engine.asking import INPUT_GRACE
 from extsession._engine.call import Call, State
 from extsession._engine.completion import Outcome, Step
-from extsession._engine.machine import INPUT_GRACE, WAKES, Order, Phase, SessionMachine
+from extsession._engine.machine import WAKES, Order, Phase, SessionMachine
 from extsession._engine.stdin import CallStdin
 from extsession._launch.base import ExitReport
 from extsession._protocol import messages
@@ -130,7 +131,7 @@ class Fake(ManualClock):
         self.machine.outgoing.clear()
 
     def exit(self, code: int | None = 0, signal: int | None = None) -> None:
-        self.machine.on_exit(ExitReport(code, signal))
+        self.machine.on_exit(ExitReport(code, signal), self.now)
         self.collect()
 
     def runs(self) -> list[int]:
