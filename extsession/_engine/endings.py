@@ -18,6 +18,7 @@ from .orders import Phase
 from .output import RichOutput
 from .reasons import CRASHES
 from .recovery import Recovery
+from .said import Said
 
 
 class Endings:
@@ -38,6 +39,7 @@ class Endings:
     recovery: Recovery | None
     report: ExitReport | None
     rules: Rules | None
+    said: Said
     _broken: bool
     _command: list[str]
     _deadline: float | None
@@ -105,9 +107,9 @@ class Endings:
         self.phase = Phase.DEAD
         self._merger.end()
         self.report = report
+        self._last = None
         if self.error is None:
             self.error = self._why(was, report, current)
-        self._last = None
         if current is not None:
             if current.hidden and current.branch is not None:
                 current.branch.drop()
@@ -311,16 +313,11 @@ class Endings:
         breach: Breach | None = None,
     ) -> SessionDied:
         """The error for the end of a process. running: the call it was in."""
-        printed = b""
-        if running is not None:
-            printed = running.output.last()
-        elif self._last is not None:
-            printed = self._last.output.last(late=True)
         return reasons.died(
             report,
             self._killer(report, running),
             running,
-            printed,
+            self.said,
             recovered,
             unprotected,
             breach,

@@ -35,6 +35,7 @@ from .orders import Order as Order
 from .orders import Phase as Phase
 from .output import STREAM_NAMES, Output, OutputChunk, RichOutput, Unread
 from .recovery import Recovery
+from .said import Said
 from .stdin import InputCallback, LineSource
 
 #: seconds that an exec'ed or confused process may live on after it closed the channel with no call running
@@ -77,6 +78,7 @@ class SessionMachine(Endings, Asking, Limited):
         self.listeners: list[deque[OutputChunk]] = []  # of the event stream
         self.codes: deque[Completion] = deque(maxlen=_REMEMBERED)  # for readcodes()
         self.unread = Unread()  # for readline()
+        self.said = Said()
         self.lines = LineSource()  # from writeline()
         self.input_callback: InputCallback | None = None
         self.error: ExtSessionError | None = None  # why the session is dead
@@ -136,6 +138,7 @@ class SessionMachine(Endings, Asking, Limited):
         self.current = self._last = call = Call(number, None, source, None, limit)
         call.state = State.RUNNING
         call.began = now
+        self.said.turn()
         self.phase = Phase.RUNNING
         return call
 
@@ -186,6 +189,7 @@ class SessionMachine(Endings, Asking, Limited):
             call.state = State.RUNNING
             call.began = now
             if call.branch is None:
+                self.said.turn()
                 self._last = call
             if call.timeout is not None:
                 call.deadline = now + call.timeout
@@ -534,6 +538,8 @@ class SessionMachine(Endings, Asking, Limited):
             self._tell(OutputChunk(STREAM_NAMES[stream], data, number, True))
 
     def _keep(self, output: Output, stream: int, data: bytes) -> None:
+        if stream == messages.STDERR:
+            self.said.add(data)
         chunk = output.add(stream, data)
         if chunk is not None:
             self._tell(chunk)

@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 from .._protocol.messages import STDERR, STDOUT
 
-#: bytes that are looked at for what a process has said before it died
-LAST = 65536
-
 STREAM_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 
 
@@ -49,7 +46,6 @@ class Output:
     late_from: int | None = None  # index of the first event after the call was over
     sink: Any = None  # called with each chunk instead of keeping it
     _size = 0
-    _not_kept = b""  # the end of what was written to stderr and not kept
 
     def __init__(self, call: int, limit: int | None) -> None:
         self._call = call
@@ -65,14 +61,12 @@ class Output:
             room = self._limit - self._size
             if len(data) > room:
                 self.dropped += len(data) - room
-                self._note(stream, data[room:])
                 data = data[:room]
                 if not data:
                     return None
         self._size += len(data)
         chunk = OutputChunk(STREAM_NAMES[stream], data, self._call, late)
         if self.sink is not None and self._gave(chunk):
-            self._note(stream, data)
             return chunk
         self.events.append(chunk)
         if self._joined:
@@ -88,14 +82,6 @@ class Output:
             sys.excepthook(type(error), error, error.__traceback__)
             return False
         return True
-
-    def _note(self, stream: int, data: bytes) -> None:
-        if stream == STDERR:
-            self._not_kept = (self._not_kept + data)[-LAST:]
-
-    def last(self, late: bool = False) -> bytes:
-        """The last that was written to stderr, also where it was not kept: what a process says before it dies."""
-        return (self.joined("stderr", late) + self._not_kept)[-LAST:]
 
     @property
     def written(self) -> int:

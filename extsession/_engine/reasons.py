@@ -10,6 +10,7 @@ from ..errors import CallTimeout, Killer, LaunchError, LimitExceeded, SessionDie
 from .call import Call
 from .completion import broken, how_it_ended
 from .limits import Breach
+from .said import Said
 
 
 def not_started(python: str, command: list[str], what: str, printed: str) -> LaunchError:
@@ -64,13 +65,13 @@ def died(
     report: ExitReport,
     killer: Killer | None,
     running: Call | None,
-    printed: bytes,
+    said: Said,
     recovered: bool = False,
     unprotected: str = "",
     breach: Breach | None = None,
     incarnation: int = 1,
 ) -> SessionDied:
-    """A session that has ended. running: the call it was in; printed: the last on its stderr.
+    """A session that has ended. running: the call it was in; said: the last on its stderr.
 
     recovered: the session goes on from its checkpoint; unprotected: why it has none, where it should; breach: the
     limit that ended it.
@@ -79,7 +80,7 @@ def died(
         text = f"the session has ended ({report.why})"
     else:
         text = how_it_ended(killer, report.signal_name, report.exit_code).replace("its session", "the session", 1)
-    stderr = printed[-4096:].decode("utf-8", "replace")
+    stderr = said.in_call[-4096:].decode("utf-8", "replace")
     if running is not None:
         text += f" in call {running.number}"
     if breach is not None:
@@ -98,7 +99,7 @@ def died(
         stderr=stderr,
         limit=None if breach is None else breach.limit,
         killer=killer,
-        traceback=traceback_in(printed) if killer is Killer.CRASH else None,
+        traceback=traceback_in(said.in_both) if killer is Killer.CRASH else None,
         survived=recovered,
         incarnation=incarnation,
     )

@@ -226,9 +226,9 @@ CRASHES = {
 
 
 @pytest.mark.parametrize("name", CRASHES)
-@pytest.mark.parametrize("warm", [True, False])
-def test_the_traceback_of_a_crash(name: str, warm: bool) -> None:
-    with ExtSession(warm=warm) as session:
+@pytest.mark.parametrize("options", [{"warm": True}, {"warm": False}, {"recover": True}], ids=str)
+def test_the_traceback_of_a_crash(name: str, options: dict[str, bool]) -> None:
+    with ExtSession(**options) as session:  # type: ignore[arg-type]
         error = session.execute(CRASHES[name]).wait(SOON).error
         assert isinstance(error, SessionDied)
         assert error.signal == name
