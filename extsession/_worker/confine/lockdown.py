@@ -1,0 +1,124 @@
+"""The last step before a session's first line of foreign code: all rights go, for good and for all that it starts.
+
+Order matters. Landlock hides /proc and forbids mounts, so what looks there comes before it; it needs no_new_privs, or a
+capability that is gone by then; the filter comes last, for it forbids most of what is done here. Whatever opens files
+by itself (imports, above all) must be loaded before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import landlock, libc, places, policy, seccomp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: names of limits in a config -> number of resource; "as" and "data" count from what is in use
+_LIMITS = {
+    "cpu": 0,
+    "fsize": 1,
+    "data": 2,
+    "stack": 3,
+    "core": 4,
+    "nproc": 6,
+    "nofile": 7,
+    "memlock": 8,
+    "as": 9,
+    "sigpending": 11,
+    "msgqueue": 12,
+}
+#: always; a core of 1 byte is none at all, also where cores go to a program: with 0 that would run, see core(5) and
+#: coredump_pipe() in fs/coredump.c
+_ALWAYS = {"core": 1, "memlock": 0, "msgqueue": 0, "sigpending": 1024}
+#: what every session may write to besides its folder
+_WRITABLE = tuple("/dev/" + name for name in places.DEVICES)
+
+
+def prepare(config: dict[str, Any]) -> dict[str, Any]:
+    """In a template: the config with the programs assembled, which takes milliseconds; `full` and `weak` take both."""
+    abi = libc.landlock_abi()
+    return {**config, "abi": abi, "full": _program_full(config, abi), "weak": policy.weak(_held(config, abi))}
+
+
+def full(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """In pid 2 of a session's namespaces. facts: of `namespaces.enter_session`. Denied.
+
+    config: read, paths besides the system's and the interpreter's; work; loopback, network; limits, {"as": bytes above
+    what is in use, "cpu": (soft, hard) or n, "fsize", "nofile", "nproc", "stack", ...}; abi to be held to, of Landlock.
+    Returns what is in force: {"tier", "abi", "seccomp", "not": [what is not held]}.
+    """
+    program = config.get("full") or _program_full(config, libc.landlock_abi())
+    libc.drop_capabilities()
+    libc.no_new_privs()
+    missing = []
+    abi = _held(config, libc.landlock_abi())
+    if abi:
+        read = ["/"]  # all that is there is what may be read
+        write = [config.get("work", "/work"), "/dev/shm", *_WRITABLE]
+        tcp = bool(config.get("loopback") or config.get("network"))
+        landlock.restrict(landlock.ruleset(read, write, abi, tcp))
+    else:
+        missing.append("landlock")
+    _limit(config.get("limits", {}), facts.get("vm", 0))
+    libc.seccomp_install(program)
+    return {"tier": "full", "abi": abi, "seccomp": True, "not": missing}
+
+
+def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[str, Any]:
+    """In a session among the host's processes. Takes the place of `namespaces`; config as in `full`. Denied.
+
+    work: a folder of the host, the session's own. uid and gid to become, for root. The process may not start others, so
+    it must be what it is to be: threads are all that it can have.
+    """
+    from .namespaces import ACCOUNT, address_space
+
+    abi = _held(config, libc.landlock_abi())
+    if abi < landlock.LEAST:
+        raise libc.Denied(errno.ENOSYS, "landlock of at least ABI %d" % landlock.LEAST)
+    program = config.get("weak") or policy.weak(abi)
+    vm = address_space()
+    read = [*places.system_paths(), *places.python_paths(), *config.get("read", ())]
+    write = [config["work"], *_WRITABLE]
+    if os.geteuid() == 0:  # limits do not hold root, nor do modes of files
+        uid = config.get("uid", ACCOUNT)
+        libc.set_ids(uid, config.get("gid", uid))
+        libc.prctl(libc.PR_SET_DUMPABLE, 1)
+    libc.prctl(libc.PR_SET_PDEATHSIG, 9)  # set_ids has cleared it; the filter keeps it
+    libc.drop_capabilities()
+    libc.no_new_privs()
+    landlock.restrict(landlock.ruleset(read, write, abi))
+    _limit(config.get("limits", {}), vm)
+    libc.seccomp_install(seccomp.with_pid(program, os.getpid()))
+    missing = ["metadata of files", "size of the folder", "processes"]
+    return {"tier": "weak", "abi": abi, "seccomp": True, "not": missing}
+
+
+def _held(config: dict[str, Any], has: int) -> int:
+    return min(config.get("abi", has), has)
+
+
+def _program_full(config: dict[str, Any], abi: int) -> bytes:
+    loopback, network = config.get("loopback", False), config.get("network", False)
+    # with the host's network, its abstract sockets are in reach: only Landlock's scope is in the way
+    unix = config.get("unix", loopback) and (not network or _held(config, abi) >= landlock.SIGNALS)
+    return policy.full(loopback, network, unix)
+
+
+def _limit(wanted: dict[str, Any], vm: int) -> None:
+    import resource
+
+    for name, value in {**_ALWAYS, **wanted}.items():
+        number = _LIMITS[name]
+        soft, hard = value if isinstance(value, (tuple, list)) else (value, value)
+        if name == "as":
+            soft, hard = soft + vm, hard + vm
+        ceiling = resource.getrlimit(number)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (OSError, ValueError) as error:
+            raise libc.Denied(getattr(error, "errno", None) or errno.EINVAL, "limit of %s" % name) from None
