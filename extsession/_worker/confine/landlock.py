@@ -73,9 +73,7 @@ def rights(abi: int) -> int:
     return handled
 
 
-def ruleset(
-    read: Iterable[str], write: Iterable[str], abi: int = 0, tcp: bool = False, scopes: bool = True
-) -> int:
+def ruleset(read: Iterable[str], write: Iterable[str], abi: int = 0, tcp: bool = False, scopes: bool = True) -> int:
     """A descriptor of rules: below `read` reading and executing, below `write` all but devices. Denied.
 
     Paths that are not there are left out. abi: to be held to, at most what the kernel has; 0: that. tcp: leave

@@ -138,7 +138,7 @@ def prctl(option: int, *arguments: int, step: str = "prctl") -> int:
 
 
 def set_ids(uid: int, gid: int) -> None:
-    """Become this user for good, with no groups besides. The kernel forgets PDEATHSIG and dumpable at that: prctl(2)."""
+    """Become this user for good, in no other groups. The kernel forgets PDEATHSIG and dumpable then: prctl(2)."""
     call("setgroups", 0, None, step="setgroups")
     call("setresgid", gid, gid, gid, step="setresgid")
     call("setresuid", uid, uid, uid, step="setresuid")
@@ -166,7 +166,9 @@ def loopback_up() -> None:
 # mounts
 
 
-def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None, step: str = "") -> None:
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int, data: str | None = None, step: str = ""
+) -> None:
     arguments = [None if each is None else os.fsencode(each) for each in (source, target, kind)]
     data_bytes = None if data is None else data.encode()
     call("mount", *arguments, flags, data_bytes, step=step or "mount %s" % target)
@@ -185,11 +187,12 @@ def mount_setattr(target: str, flags: int) -> None:
     import struct
 
     data = struct.pack("QQQQ", flags, 0, 0, 0)
-    call("mount_setattr", AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, data, len(data), step="mount_setattr %s" % target)
+    path, step = os.fsencode(target), "mount_setattr %s" % target
+    call("mount_setattr", AT_FDCWD, path, _AT_RECURSIVE, data, len(data), step=step)
 
 
 def openat2(folder: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
-    """openat2(2), Linux 5.6: a descriptor. resolve: RESOLVE_BENEATH 8, RESOLVE_NO_SYMLINKS 4, RESOLVE_NO_MAGICLINKS 2."""
+    """A descriptor: openat2(2), Linux 5.6. resolve: RESOLVE_BENEATH 8, _NO_SYMLINKS 4, _NO_MAGICLINKS 2."""
     import struct
 
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)

@@ -97,7 +97,8 @@ def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[st
 
 
 def _held(config: dict[str, Any], has: int) -> int:
-    return min(config.get("abi", has), has)
+    wanted: int = config.get("abi", has)
+    return min(wanted, has)
 
 
 def _program_full(config: dict[str, Any], abi: int) -> bytes:

@@ -78,7 +78,7 @@ def _bind(source: str, target: str, flags: int) -> None:
 
 
 def _remount(target: str, flags: int) -> None:
-    """What mount_setattr does, mount by mount, for kernels before 5.12. What a mount forbids already stays: mount(2)."""
+    """What mount_setattr does, mount by mount, for kernels before 5.12. What a mount forbids already stays so."""
     with open(_OLD + "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         lines = [line.split() for line in file]
     for line in lines:

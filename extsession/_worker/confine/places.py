@@ -1,4 +1,4 @@
-"""What of the host an isolated session can see: the system's programs and libraries, the interpreter, what was asked for."""
+"""What of the host an isolated session can see: the system, the interpreter and its modules, what was asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which system calls a session may make. A list of what is allowed: kernels add calls, and what is not here is not there.
+"""Which system calls a session may make. A list of what is allowed: kernels add calls, and those are not there.
 
 A number that is in no list gives ENOSYS, as on an older kernel: programs know what to do then. What they know to be
 there, and is denied, gives EPERM. Reasons stand beside what is not obvious; `docs/` has the promises.
@@ -164,7 +164,7 @@ def _common(families: list[int]) -> dict[str, Any]:
         rules["socket"] = (allowed_families, _EPERM)
     else:
         rules["socket"] = _EPERM
-    # one end of a pair of datagram sockets can be sent anywhere: to sockets of the host that have a path, in the weak tier
+    # an end of a datagram pair can send anywhere, as to a socket of the host that has a path
     kinds = [(1, "&==", (_SOCK_KIND, kind), ALLOW) for kind in (_SOCK_STREAM, _SOCK_SEQPACKET)]
     pair: Any = ALLOW if _AF_UNIX in families else (kinds, _EPERM)
     rules["socketpair"] = ([(0, "==", _AF_UNIX, pair)], _EPERM)

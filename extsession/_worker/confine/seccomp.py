@@ -18,7 +18,7 @@ import errno
 import struct
 
 from . import libc
-from .syscalls import AUDIT
+from .syscalls import AUDIT, numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def assemble(rules: Mapping[str, Rule], default: int, machine: str = libc.MACHIN
     """
     if machine not in AUDIT:
         raise libc.Denied(errno.ENOSYS, "seccomp on %s" % machine)
-    numbers = libc.syscalls.numbers(machine)
-    found = sorted((numbers[name], rule) for name, rule in rules.items() if name in numbers)
+    known = numbers(machine)
+    found = sorted([(known[name], rule) for name, rule in rules.items() if name in known], key=lambda each: each[0])
     spans: list[tuple[int, Rule]] = [(0, default)]  # (first number, rule) up to the next
     for number, rule in found:
         if spans[-1][0] == number:
@@ -69,12 +69,9 @@ def assemble(rules: Mapping[str, Rule], default: int, machine: str = libc.MACHIN
 def with_pid(program: bytes, pid: int) -> bytes:
     """The program with this in the place of PID: a template assembles it, each clone has its own."""
     marked = struct.pack("=I", PID)
-    return b"".join(
-        [
-            program[i : i + 4] + (struct.pack("=I", pid) if program[i + 4 : i + 8] == marked else program[i + 4 : i + 8])
-            for i in range(0, len(program), 8)
-        ]
-    )
+    mine = struct.pack("=I", pid)
+    words = [program[i : i + 4] for i in range(0, len(program), 4)]
+    return b"".join([mine if word == marked and i & 1 else word for i, word in enumerate(words)])
 
 
 def _merged(spans: list[tuple[int, Rule]]) -> list[tuple[int, Rule]]:
