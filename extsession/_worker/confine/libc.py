@@ -218,10 +218,8 @@ def effective_capabilities() -> int:
     return int(low | high << 32)
 
 
-def drop_capabilities() -> None:
-    """All: bounding set, ambient set, then the three of capset(2). What is not held cannot be dropped, and need not."""
-    import struct
-
+def drop_bounds() -> None:
+    """The bounding set, as far as this process may; whoever may not has no_new_privs to the same end."""
     if effective_capabilities() >> 8 & 1:  # CAP_SETPCAP
         for number in range(64):
             try:
@@ -229,6 +227,13 @@ def drop_capabilities() -> None:
                     prctl(_PR_CAPBSET_DROP, number)
             except OSError:  # past the last one
                 break
+
+
+def drop_capabilities() -> None:
+    """All: bounding set, ambient set, then the three of capset(2)."""
+    import struct
+
+    drop_bounds()
     try:
         prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     except OSError:  # before Linux 4.3

@@ -84,6 +84,7 @@ def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[st
     write = [config["work"], *_WRITABLE]
     if os.geteuid() == 0:  # limits do not hold root, nor do modes of files
         uid = config.get("uid", ACCOUNT)
+        libc.drop_bounds()
         libc.set_ids(uid, config.get("gid", uid))
         libc.prctl(libc.PR_SET_DUMPABLE, 1)
     libc.prctl(libc.PR_SET_PDEATHSIG, 9)  # set_ids has cleared it; the filter keeps it

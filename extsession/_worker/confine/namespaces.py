@@ -113,11 +113,15 @@ def enter_session(
 ) -> dict[str, Any]:
     """In a clone with `session_flags`: make its world, and fork the session. Returns in the session alone. Denied.
 
+    Both lead a process session of their own afterwards, and are to be killed when their parent ends (PR_SET_PDEATHSIG):
+    whether that has happened already is for the caller to see, for it has no getppid() here.
+
     config: work, work_size, work_inodes; shm_size, 0 for none; proc, "pid", "full" or "none"; loopback. report, hold:
     descriptors for the process that stays, see `init.main`. Returns {"proc": what there is, "vm": bytes of address
     space in use, for `lockdown`}.
     """
     libc.prctl(libc.PR_SET_PDEATHSIG, 9)
+    os.setsid()  # kill(0) reaches all of a process group, also those out of the PID namespace
     map_ids(INSIDE, INSIDE)
     work = config.get("work", WORK)
     vm = address_space()
@@ -134,6 +138,7 @@ def enter_session(
     for fd in (report, hold):
         if fd >= 0:
             os.close(fd)
+    os.setsid()
     os.chdir(work)
     return {"proc": proc, "vm": vm}
 

@@ -110,6 +110,8 @@ def full(loopback: bool = False, network: bool = False, unix: bool = False) -> b
     rules = _common(families)
     for name in (*_METADATA.split(), *_SENDING.split(), *_SCHEDULING.split(), "setpriority", "ioprio_set"):
         rules[name] = ALLOW
+    for name in (*_SCHEDULING.split(), "prlimit64"):  # a limit of CPU time would end pid 1, and it all
+        rules[name] = ([(0, "==", 1, _EPERM)], rules[name])
     rules["fork"] = rules["vfork"] = ALLOW
     rules["clone"] = ([(0, "&", _NAMESPACES, _EPERM)], ALLOW)
     return assemble(rules, error(errno.ENOSYS))
@@ -123,7 +125,9 @@ def weak(abi: int) -> bytes:
         rules[name] = _NOTHING
     for name in _SENDING.split():
         rules[name] = ALLOW if abi >= SIGNALS else ([(0, "==", PID, ALLOW)], _EPERM)
-    if abi < SIGNALS:
+    if abi >= SIGNALS:
+        rules["kill"] = ([(0, "==", 0xFFFFFFFF, _EPERM)], ALLOW)  # all: it says that it works where it reaches nobody
+    else:
         rules["tkill"] = _EPERM
         # F_SETOWN sends signals, too; its value is a pid, that of F_SETOWN_EX a pointer
         rules["fcntl"][0].insert(0, (1, "==", _F_SETOWN, ([(2, "==", PID, ALLOW)], _EPERM)))
