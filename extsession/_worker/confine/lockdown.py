@@ -73,7 +73,7 @@ def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[st
     work: a folder of the host, the session's own. uid and gid to become, for root. The process may not start others, so
     it must be what it is to be: threads are all that it can have.
     """
-    from .namespaces import ACCOUNT, address_space
+    from .namespaces import account, address_space, become
 
     abi = _held(config, libc.landlock_abi())
     if abi < landlock.LEAST:
@@ -82,11 +82,10 @@ def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[st
     vm = address_space()
     read = [*places.system_paths(), *places.python_paths(), *config.get("read", ())]
     write = [config["work"], *_WRITABLE]
-    if os.geteuid() == 0:  # limits do not hold root, nor do modes of files
-        uid = config.get("uid", ACCOUNT)
+    user = account(config)
+    if user is not None:
         libc.drop_bounds()
-        libc.set_ids(uid, config.get("gid", uid))
-        libc.prctl(libc.PR_SET_DUMPABLE, 1)
+        become(user)
     libc.prctl(libc.PR_SET_PDEATHSIG, 9)  # set_ids has cleared it; the filter keeps it
     libc.drop_capabilities()
     libc.no_new_privs()

@@ -12,6 +12,7 @@ once more, below those of the base: it can see and signal nothing but itself, an
 
 from __future__ import annotations
 
+import errno
 import os
 
 from . import init, libc, mounts, places
@@ -38,18 +39,19 @@ def enter_base(config: dict[str, Any]) -> dict[str, Any]:
     paths = [*places.python_paths(), *config.get("read", ())]
     work = config.get("work", WORK)
     kinds = libc.CLONE_NEWNS | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS | (0 if network else libc.CLONE_NEWNET)
-    if is_root(config):
-        uid = config.get("uid", ACCOUNT)
-        gid = config.get("gid", uid)
+    user = account(config)
+    if user is not None and libc.effective_capabilities() >> libc.CAP_SYS_ADMIN & 1:
+        uid, gid = user
         libc.unshare(kinds, "unshare as root")
         _name(config)
         proc = mounts.make_root(paths, work, network, INSIDE, INSIDE)
-        libc.set_ids(uid, gid)
-        libc.prctl(libc.PR_SET_DUMPABLE, 1)  # set_ids took it: /proc/self belongs to root then
+        become(user)
         libc.unshare(libc.CLONE_NEWUSER, "unshare user")
         map_ids(uid, gid)
         variant = "root"
     else:
+        if user is not None:  # root of a container, which may not mount
+            become(user)
         uid, gid = os.geteuid(), os.getegid()
         libc.unshare(libc.CLONE_NEWUSER | kinds, "unshare user")
         map_ids(uid, gid)
@@ -59,22 +61,32 @@ def enter_base(config: dict[str, Any]) -> dict[str, Any]:
     return {"proc": proc, "variant": variant}
 
 
-def is_root(config: dict[str, Any]) -> bool:
-    """Whether this process can become another user, and mount: root of the host, or of a container that lets it."""
+def account(config: dict[str, Any]) -> tuple[int, int] | None:
+    """Who to become: config's uid and gid, for root; None, to stay: for others. Denied: root that has to stay root.
+
+    Limits do not hold root, nor do modes of files, so a session is never root outside. Root of a user namespace is
+    somebody else outside of it, mostly, which will do where it can become nobody else.
+    """
     if os.geteuid() != 0:
-        return False
-    wanted = libc.CAP_SYS_ADMIN, libc.CAP_SETUID
-    has = libc.effective_capabilities()
-    return all(has >> each & 1 for each in wanted) and _is_mapped(config.get("uid", ACCOUNT))
+        return None
+    uid = config.get("uid", ACCOUNT)
+    gid = config.get("gid", uid)
+    spans = _uid_map()
+    if libc.effective_capabilities() >> libc.CAP_SETUID & 1 and any(low <= uid < low + n for low, _, n in spans):
+        return uid, gid
+    if any(low == 0 and outside != 0 for low, outside, _ in spans):
+        return None
+    raise libc.Denied(errno.EPERM, "become another user than root")
 
 
-def _is_mapped(uid: int) -> bool:
-    try:
-        with open("/proc/self/uid_map") as file:
-            spans = [[int(word) for word in line.split()] for line in file]
-    except OSError:
-        return True
-    return any(first <= uid < first + count for first, _, count in spans)
+def become(user: tuple[int, int]) -> None:
+    libc.set_ids(*user)
+    libc.prctl(libc.PR_SET_DUMPABLE, 1)  # set_ids took it: /proc/self belongs to root then
+
+
+def _uid_map() -> list[list[int]]:
+    with open("/proc/self/uid_map") as file:
+        return [[int(word) for word in line.split()] for line in file]
 
 
 def _name(config: dict[str, Any]) -> None:

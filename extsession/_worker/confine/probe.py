@@ -142,6 +142,7 @@ _CURES = {
     "container also a seccomp profile that allows the landlock_* calls (Docker from 20.10.11 on)",
     "seccomp": "a kernel from 4.14 on with CONFIG_SECCOMP_FILTER; x86_64 and aarch64 only",
     "ctypes": "an interpreter with ctypes",
+    "root": "do not run as root, or let it become another user: CAP_SETUID, CAP_SETGID, and more than one mapped id",
     "files": "let the session's user read and enter the interpreter's folders",
 }
 
@@ -162,6 +163,8 @@ def _cures(tier: str, steps: list[tuple[str, Any]], found: dict[str, Any]) -> li
         keys.append("number")
     elif name == "ENOSYS":
         keys += ["kernel", "filter"]
+    elif step.startswith("become "):
+        keys.append("root")
     elif step.startswith("write "):
         keys += ["apparmor", "hidepid", "filter"]
     elif step.startswith(("unshare", "clone")):
