@@ -18,8 +18,8 @@ class Attack(NamedTuple):
     source: str
     tiers: tuple[str, ...] = BOTH
     control: bool = True  # something works without walls, for both users
-    control_root: bool = True  # ..., for root
     config: dict[str, Any] = {}
+    landlock: bool = False  # harmless without: they are the session's own init and its own files in /proc
 
 
 A: dict[str, Attack] = {}
@@ -161,7 +161,7 @@ for path in ('/proc/kcore', '/proc/kallsyms', '/proc/keys', '/proc/timer_list', 
 A["memory and limits of oneself by /proc"] = Attack("""
 for name in ('oom_score_adj', 'coredump_filter', 'clear_refs', 'uid_map', 'gid_map', 'setgroups', 'attr/current', 'timerslack_ns'):
     attempt(name, os.open, '/proc/self/' + name, os.O_WRONLY)
-""")
+""", landlock=True)
 A["the host's name"] = Attack("if socket.gethostname() == HOST['name']: win('name')", tiers=("full",))
 
 # signals, other processes
@@ -176,7 +176,7 @@ attempt('queue', call, 'rt_sigqueueinfo', v, int(signal.SIGUSR1), info)
 A["signal to all"] = Attack("attempt('all', os.kill, -1, 0)", tiers=("weak",))
 A["signal to the parent"] = Attack("""
 attempt('parent', os.kill, os.getppid() or 1 << 22, 0); attempt('group', os.killpg, os.getpgid(os.getppid()) if os.getppid() else 1 << 22, 0)
-""")
+""", landlock=True)
 A["pidfd"] = Attack("""
 fd = attempt('open', call, 'pidfd_open', HOST['victim'], 0)
 if fd is not None: attempt('send', call, 'pidfd_send_signal', fd, int(signal.SIGUSR1), None, 0); attempt('get', call, 'pidfd_getfd', fd, 0, 0)
@@ -497,6 +497,34 @@ def test_attack(user: str, name: str, tier: str, runner: Any, host: dict[str, An
     assert ended.did is not None, ended
     assert ended.did == [], ended
     assert ended.code == 0, ended
+
+
+#: the full tier with what it can do without left out, and the weak one with the oldest Landlock it makes do with
+LESS: dict[str, tuple[str, dict[str, Any]]] = {
+    "no landlock": ("full", {"deny": "landlock"}),
+    "covered proc": ("full", {"deny": "covered"}),
+    "old landlock": ("weak", {"abi": 3}),
+}
+
+
+@pytest.mark.parametrize(
+    "name, less",
+    [
+        (name, less)
+        for name, attack in A.items()
+        for less in LESS
+        if LESS[less][0] in attack.tiers and not (attack.landlock and less == "no landlock")
+    ],
+)
+def test_attack_with_less(
+    user: str, name: str, less: str, runner: Any, host: dict[str, Any], reached: dict[str, Any]
+) -> None:
+    tier, options = LESS[less]
+    if not reached[tier]["reached"]:
+        pytest.skip(f"this host does not allow the {tier} tier: {reached[tier]['cure']}")
+    with runner.work_folder(user, tier) as work:
+        ended = runner.run(tier, user, A[name].source, host, work, limits=LIMITS, **options, **A[name].config)
+    assert ended.did == [] and ended.code == 0, ended
 
 
 @pytest.mark.parametrize("name", [name for name, attack in A.items() if attack.control])

@@ -189,3 +189,4 @@ def connect(address):
 attempt('abstract', connect, HOST['abstract']); attempt('path', connect, HOST['path'])
 """
     _check(runner.run("full", user, source, host, network=True))
+    _check(runner.run("full", user, source, host, network=True, loopback=True))

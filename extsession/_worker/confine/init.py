@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]
 import os
+import select
 
 from . import libc
 
@@ -62,8 +63,6 @@ def _reap(first: int, report: int) -> int:
 
 
 def _stay(first: int, report: int, hold: int) -> int:
-    import select
-
     result = 70
     bell, ring = os.pipe()
     for fd in (bell, ring):

@@ -7,7 +7,9 @@ interpreter (PyDLL), for they are called where a process has one thread, and aro
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import struct
 import sys
 
 from . import syscalls
@@ -150,9 +152,6 @@ def set_hostname(name: bytes) -> None:
 
 def loopback_up() -> None:
     """Bring up `lo` in this network namespace: SIOCSIFFLAGS of netdevice(7)."""
-    import fcntl
-    import struct
-
     up, running = 1, 64
     fd = call("socket", 2, 2 | 0o2000000, 0, step="socket for lo")  # AF_INET, SOCK_DGRAM|SOCK_CLOEXEC
     try:
@@ -184,8 +183,6 @@ def pivot_root(new: str, old: str) -> None:
 
 def mount_setattr(target: str, flags: int) -> None:
     """Set MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC (the same numbers as MOUNT_ATTR_*), below as well. Linux 5.12."""
-    import struct
-
     data = struct.pack("QQQQ", flags, 0, 0, 0)
     path, step = os.fsencode(target), "mount_setattr %s" % target
     call("mount_setattr", AT_FDCWD, path, _AT_RECURSIVE, data, len(data), step=step)
@@ -193,8 +190,6 @@ def mount_setattr(target: str, flags: int) -> None:
 
 def openat2(folder: int, path: bytes, flags: int, resolve: int, mode: int = 0) -> int:
     """A descriptor: openat2(2), Linux 5.6. resolve: RESOLVE_BENEATH 8, _NO_SYMLINKS 4, _NO_MAGICLINKS 2."""
-    import struct
-
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return call("openat2", folder, path, how, len(how), step="openat2")
 
@@ -208,8 +203,6 @@ def no_new_privs() -> None:
 
 def effective_capabilities() -> int:
     """A bit for each, of this process."""
-    import struct
-
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     data = bytearray(24)
     buffer = (_ctypes.c_char * 24).from_buffer(data)
@@ -231,8 +224,6 @@ def drop_bounds() -> None:
 
 def drop_capabilities() -> None:
     """All: bounding set, ambient set, then the three of capset(2)."""
-    import struct
-
     drop_bounds()
     try:
         prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
@@ -243,8 +234,6 @@ def drop_capabilities() -> None:
 
 def seccomp_install(program: bytes) -> None:
     """Load a filter, of `seccomp.assemble`. Only ever adds to those that are there."""
-    import struct
-
     buffer = _ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HxxxxxxQ", len(program) // 8, _ctypes.addressof(buffer))
     call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, header, step="seccomp")
@@ -275,8 +264,6 @@ def landlock_create_ruleset(attributes: bytes) -> int:
 
 
 def landlock_add_path(ruleset: int, rights: int, folder: int) -> None:
-    import struct
-
     call("landlock_add_rule", ruleset, 1, struct.pack("=Qi", rights, folder), 0)
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 
 from . import landlock, libc, places, policy, seccomp
+from .namespaces import account, address_space, become
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,14 +41,14 @@ _WRITABLE = tuple("/dev/" + name for name in places.DEVICES)
 
 def prepare(config: dict[str, Any]) -> dict[str, Any]:
     """In a template: the config with the programs assembled, which takes milliseconds; `full` and `weak` take both."""
-    abi = libc.landlock_abi()
-    return {**config, "abi": abi, "full": _program_full(config, abi), "weak": policy.weak(_held(config, abi))}
+    abi = _held(config, libc.landlock_abi())
+    return {**config, "abi": abi, "full": _program_full(config, abi), "weak": policy.weak(abi)}
 
 
 def full(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """In pid 2 of a session's namespaces. facts: of `namespaces.enter_session`. Denied.
 
-    config: read, paths besides the system's and the interpreter's; work; loopback, network; limits, {"as": bytes above
+    config: work; loopback, network; unix, if not as loopback; limits, {"as": bytes above
     what is in use, "cpu": (soft, hard) or n, "fsize", "nofile", "nproc", "stack", ...}; abi to be held to, of Landlock.
     Returns what is in force: {"tier", "abi", "seccomp", "not": [what is not held]}.
     """
@@ -63,6 +65,8 @@ def full(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     else:
         missing.append("landlock")
     _limit(config.get("limits", {}), facts.get("vm", 0))
+    if not _has_no_core():
+        missing.append("cores")
     libc.seccomp_install(program)
     return {"tier": "full", "abi": abi, "seccomp": True, "not": missing}
 
@@ -70,11 +74,9 @@ def full(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[str, Any]:
     """In a session among the host's processes. Takes the place of `namespaces`; config as in `full`. Denied.
 
-    work: a folder of the host, the session's own. uid and gid to become, for root. The process may not start others, so
-    it must be what it is to be: threads are all that it can have.
+    work: a folder of the host, the session's own. read: paths besides the system's and the interpreter's. uid and gid to
+    become, for root. The process may not start others, so it must be what it is to be: threads are all that it can have.
     """
-    from .namespaces import account, address_space, become
-
     abi = _held(config, libc.landlock_abi())
     if abi < landlock.LEAST:
         raise libc.Denied(errno.ENOSYS, "landlock of at least ABI %d" % landlock.LEAST)
@@ -91,9 +93,20 @@ def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[st
     libc.no_new_privs()
     landlock.restrict(landlock.ruleset(read, write, abi))
     _limit(config.get("limits", {}), vm)
+    has_no_core = _has_no_core()
     libc.seccomp_install(seccomp.with_pid(program, os.getpid()))
     missing = ["metadata of files", "size of the folder", "processes"]
+    if not has_no_core:
+        missing.append("cores")
     return {"tier": "weak", "abi": abi, "seccomp": True, "not": missing}
+
+
+def _has_no_core() -> bool:
+    """Whether a crash leaves no core anywhere: false where a handler of the host's may get it, see `_ALWAYS`.
+
+    Whoever starts us may have set the limit to 0, and only root can raise it.
+    """
+    return resource.getrlimit(4)[1] == 1
 
 
 def _held(config: dict[str, Any], has: int) -> int:
@@ -109,8 +122,6 @@ def _program_full(config: dict[str, Any], abi: int) -> bytes:
 
 
 def _limit(wanted: dict[str, Any], vm: int) -> None:
-    import resource
-
     for name, value in {**_ALWAYS, **wanted}.items():
         number = _LIMITS[name]
         soft, hard = value if isinstance(value, (tuple, list)) else (value, value)

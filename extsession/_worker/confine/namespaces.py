@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 
 from . import init, libc, mounts, places
 
@@ -40,6 +41,8 @@ def enter_base(config: dict[str, Any]) -> dict[str, Any]:
     work = config.get("work", WORK)
     kinds = libc.CLONE_NEWNS | libc.CLONE_NEWIPC | libc.CLONE_NEWUTS | (0 if network else libc.CLONE_NEWNET)
     user = account(config)
+    if user is not None:
+        _allow_limit_of_cores()
     if user is not None and libc.effective_capabilities() >> libc.CAP_SYS_ADMIN & 1:
         uid, gid = user
         libc.unshare(kinds, "unshare as root")
@@ -82,6 +85,15 @@ def account(config: dict[str, Any]) -> tuple[int, int] | None:
 def become(user: tuple[int, int]) -> None:
     libc.set_ids(*user)
     libc.prctl(libc.PR_SET_DUMPABLE, 1)  # set_ids took it: /proc/self belongs to root then
+
+
+def _allow_limit_of_cores() -> None:
+    """As root: `lockdown` sets it to 1, and it may be 0, which does less."""
+    try:
+        if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    except (OSError, ValueError):  # told by lockdown
+        return
 
 
 def _uid_map() -> list[list[int]]:

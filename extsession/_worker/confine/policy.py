@@ -1,7 +1,7 @@
 """Which system calls a session may make. A list of what is allowed: kernels add calls, and those are not there.
 
 A number that is in no list gives ENOSYS, as on an older kernel: programs know what to do then. What they know to be
-there, and is denied, gives EPERM. Reasons stand beside what is not obvious; `docs/` has the promises.
+there, and is denied, gives EPERM. Reasons stand beside what is not obvious.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import select
 
 from . import landlock, libc, lockdown, namespaces
 
@@ -78,8 +79,6 @@ def _as_data(error: OSError) -> dict[str, str]:
 
 def _in_child(run: Any, config: dict[str, Any]) -> dict[str, Any]:
     """What it tells, as far as it comes: {"steps": [...], ...}. A child that hangs is killed."""
-    import select
-
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
