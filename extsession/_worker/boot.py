@@ -22,6 +22,8 @@ ROOT = "_extsession"
 _future = sys.modules.get("__future__")  # it came with this module, and is not there in a bare interpreter
 #: modules of C that the user's code does not see because we use them; another import makes them again
 _HIDDEN = frozenset(["__future__", "_ast", "_socket", "fcntl", "resource", "select"])
+#: packages below the two at the top
+_INNER = frozenset(["_worker.confine"])
 
 
 class Loader:
@@ -41,7 +43,7 @@ class Loader:
         full = ROOT + "." + name if name else ROOT
         module = type(sys)(full)
         self._modules[name] = module
-        is_package = "." not in name
+        is_package = "." not in name or name in _INNER
         scope = vars(module)
         scope["__builtins__"] = self._builtins
         scope["__package__"] = full if is_package else full.rpartition(".")[0]
