@@ -3,6 +3,7 @@
 `python -m benchmarks.controller idle N`: holds N sessions; a line when they are there; then for each line
 "CALLS SECONDS" on stdin the seconds of a call on one of them. `... many N`, `... spawned N`: what N sessions cost, of a
 template or not, in one line. `... memory N`: N calls on one session; a line of memory at each of the marks.
+`... ends N HOW`: N sessions, a line with all processes when they run; then the seconds that their end takes.
 """
 
 from __future__ import annotations
@@ -127,5 +128,26 @@ def memory(count: int) -> None:
                 )
 
 
+def ends(count: int, how: str) -> None:
+    """End sessions that a call runs in."""
+    _allow_many_files()
+    with contextlib.ExitStack() as end:
+        sessions = [_started(end) for _ in range(count)]
+        running = [session.execute("import time; time.sleep(1000)") for session in sessions]
+        _say(pids=[process.pid for process in psutil.Process().children(recursive=True)])
+        if how == "orphan":
+            sys.stdin.read()
+        begin = time.perf_counter()
+        for session in sessions:
+            if how == "kill":
+                session.kill()
+            else:
+                session.close()
+        for results in running:
+            results.wait()
+        _say(end=time.perf_counter() - begin)
+
+
 if __name__ == "__main__":
-    {"idle": idle, "many": many, "spawned": spawned, "memory": memory}[sys.argv[1]](int(sys.argv[2]))
+    rows = {"idle": idle, "many": many, "spawned": spawned, "memory": memory, "ends": ends}
+    rows[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:])
