@@ -8,14 +8,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import psutil
-
-from extsession import ExtSession
 
 from .controller import MARKS
 from .harness import OURS, Bench, Goal, row

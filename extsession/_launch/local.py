@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LaunchError
-from . import cgroup, ends, environment, marks, payload, rlimits, samples, tree
+from . import cgroup, ends, environment, marks, payload, procfs, rlimits, samples, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 from .usage import Orphans, TreeUsage, of_tree
@@ -214,7 +214,7 @@ class LocalProcess:
             if self._group is not None and name in self._group.holds:
                 self._group.change(name, value)
             if name in rlimits.KINDS:
-                rlimits.change([pid, *samples.descendants(pid), *self.warden.orphans.of(pid, self.mark)], name, value)
+                rlimits.change([pid, *procfs.descendants(pid), *self.warden.orphans.of(pid, self.mark)], name, value)
         except OSError as error:
             raise ValueError(f"Limits.{name} cannot become {value}: {error.strerror}") from None
 
