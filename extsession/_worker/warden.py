@@ -255,10 +255,7 @@ class Warden:
                 self._look_again = self._look_again or when + _HIDDEN
                 return
             self._look_again = 0.0
-        found = [pid for pid in _children(os.getpid()) if pid not in ours and _is_zombie(pid)]
-        if found:
-            self._register()
-            self._collect_orphans(found)
+        self._orphans()
 
     def _go_on(self) -> None:
         """End what is left of sessions that have ended, and tell."""
@@ -281,7 +278,6 @@ class Warden:
                 charge.dying.update(below)
                 self._ended.append(charge)
                 continue
-            self._collect_orphans(charge.dying)  # not as strays, later: what is told to be gone is gone
             charge.reported = True
             if charge.report:
                 try:
@@ -346,8 +342,17 @@ class Warden:
         return below
 
     def _orphans(self) -> list[int]:
+        """Our children that are no charges. Those that have ended are collected: what is told to be gone is gone."""
         ours = self._pids
-        return [pid for pid in _children(os.getpid()) if pid not in ours and not _is_zombie(pid)]
+        alive: list[int] = []
+        ended: list[int] = []
+        for pid in _children(os.getpid()):
+            if pid not in ours:
+                (ended if _is_zombie(pid) else alive).append(pid)
+        if ended:
+            self._register()  # one of them may have announced itself
+            self._collect_orphans(ended)
+        return alive
 
     def _is_of(self, pid: int, charge: Charge) -> bool:
         """Whether an orphan belongs to this charge: by its mark, or because there is no other."""
