@@ -3,6 +3,7 @@
 `python -m benchmarks.controller idle N`: holds N sessions; a line when they are there; then for each line
 "CALLS SECONDS" on stdin the seconds of a call on one of them. `... many N`, `... spawned N`: what N sessions cost, of a
 template or not, in one line. `... memory N`: N calls on one session; a line of memory at each of the marks.
+`... ends N HOW`: N sessions, a line with all processes when they run; then the seconds that their end takes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
+import trio
 
 import extsession
 from extsession import ExtSession
@@ -127,5 +130,60 @@ def memory(count: int) -> None:
                 )
 
 
+def ends(count: int, how: str) -> None:
+    """End sessions that a call runs in. how: "close" or "kill" one after another, "together"; "orphan": not at all."""
+    _allow_many_files()
+    if how == "together":
+        trio.run(_end_together, count)
+        return
+    with contextlib.ExitStack() as end:
+        sessions = [_started(end) for _ in range(count)]
+        running = [session.execute(_SLEEP) for session in sessions]
+        time_of_warden = _about_to_end(sessions[0].pid)
+        if how == "orphan":
+            sys.stdin.read()
+        begin = time.perf_counter()
+        for session in sessions:
+            if how == "kill":
+                session.kill()
+            else:
+                session.close()
+        for results in running:
+            results.wait()
+        _say(end=time.perf_counter() - begin, warden=time_of_warden())
+
+
+async def _end_together(count: int) -> None:
+    async with contextlib.AsyncExitStack() as end:
+        sessions = [await end.enter_async_context(extsession.AsyncExtSession()) for _ in range(count)]
+        for session in sessions:
+            await (await session.execute("pass"))
+        for session in sessions:
+            await session.execute(_SLEEP)
+        time_of_warden = _about_to_end(sessions[0].pid)
+        begin = time.perf_counter()
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(session.aclose)
+        _say(end=time.perf_counter() - begin, warden=time_of_warden())
+
+
+_SLEEP = "import time; time.sleep(1000)"
+
+
+def _about_to_end(pid: int | None) -> Callable[[], float]:
+    """Say so; what tells the seconds that the warden of a session has worked from now on."""
+    _say(pids=[process.pid for process in psutil.Process().children(recursive=True)])
+    warden = psutil.Process(pid).ppid()
+
+    def worked() -> float:
+        with open(f"/proc/{warden}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+
+    before = worked()
+    return lambda: worked() - before
+
+
 if __name__ == "__main__":
-    {"idle": idle, "many": many, "spawned": spawned, "memory": memory}[sys.argv[1]](int(sys.argv[2]))
+    rows = {"idle": idle, "many": many, "spawned": spawned, "memory": memory, "ends": ends}
+    rows[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:])

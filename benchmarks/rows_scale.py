@@ -1,4 +1,4 @@
-"""Many sessions, many calls, and the end of a tree of processes."""
+"""Many sessions, many calls."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ import contextlib
 import functools
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from extsession import ExtSession
-
-from . import limits
 from .controller import MARKS
-from .harness import LIMIT, OURS, PEER, Bench, Goal, row
+from .harness import OURS, Bench, Goal, row
 
 _ROOT = Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
-def _controller(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def in_controller(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs controller.py with these arguments."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "benchmarks.controller", *arguments]
     with subprocess.Popen(
@@ -41,7 +35,8 @@ def _controller(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-def _heard(process: subprocess.Popen[str]) -> dict[str, Any]:
+def heard(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next line that it says."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -71,13 +66,13 @@ def idle(bench: Bench) -> None:
         assert process.stdin is not None
         process.stdin.write(f"{calls} {budget}\n")
         process.stdin.flush()
-        taken: float = _heard(process)["call"]
+        taken: float = heard(process)["call"]
         return taken
 
     for name, numbers in LEVELS.items():
         with bench.optional(_CALL.format(name)):
-            process = bench.enter(_controller("idle", str(bench.pick(*numbers))))
-            _heard(process)
+            process = bench.enter(in_controller("idle", str(bench.pick(*numbers))))
+            heard(process)
             bench.add(_CALL.format(name), OURS, functools.partial(ask, process))
 
 
@@ -104,12 +99,12 @@ def many(bench: Bench) -> None:
     if bench.quick:
         bench.notes.append(f"quick: {count} sessions, 10 that are spawned")
     for mode, number, form in (("many", count, "{}"), ("spawned", bench.pick(50, 10), _SPAWNED)):
-        with _controller(mode, str(number)) as process:
-            facts = _heard(process)
+        with in_controller(mode, str(number)) as process:
+            facts = heard(process)
             bench.record(form.format(START), OURS, facts["starts"])
             bench.record(form.format(PSS), OURS, [facts["memory"]], "MB")
             bench.record(form.format(PROCESSES), OURS, [facts["processes"]], "")
-            bench.record(form.format(END), OURS, [_heard(process)["end"]])
+            bench.record(form.format(END), OURS, [heard(process)["end"]])
             if mode == "many":
                 bench.record(ALL, OURS, facts["all"])
                 bench.record(DESCRIPTORS, OURS, [facts["descriptors"]], "")
@@ -132,83 +127,9 @@ def memory(bench: Bench) -> None:
     count = bench.pick(1_000_000, 20_000)
     if bench.quick:
         bench.notes.append(f"quick: {count:,} calls; the first mark is before the records for readcodes() are full")
-    with _controller("memory", str(count)) as process:
+    with in_controller("memory", str(count)) as process:
         for controller, child in zip(_CONTROLLER, _CHILD, strict=True):
-            facts = _heard(process)
+            facts = heard(process)
             bench.record(controller, OURS, [facts["controller"]])
             bench.record(child, OURS, [facts["child"]])
         bench.record(MEAN, OURS, [facts["call"]], "us")
-
-
-KILL, KNOWN = "ExtSession.kill()", "SIGKILL by pidfds of known processes"
-_GROUP, _PSUTIL = "killpg", "psutil children, wait by pidfd"
-_CHILDREN = 3
-_GROW = f"""
-import subprocess
-grown = [subprocess.Popen(["sleep", "1000"]) for _ in range({_CHILDREN})]
-"""
-
-
-class _Tree:
-    """A process and three below it, with a pidfd of each; `root` is the first."""
-
-    def __init__(self, root: int) -> None:
-        self.root = root
-        below = [process.pid for process in psutil.Process(root).children(recursive=True)]
-        if len(below) != _CHILDREN:
-            raise ChildProcessError(f"{len(below)} processes below {root} instead of {_CHILDREN}")
-        self.pidfds = [os.pidfd_open(pid) for pid in (root, *below)]
-
-    def close(self) -> None:
-        for pidfd in self.pidfds:
-            os.close(pidfd)
-
-
-def _kill_session() -> float:
-    with ExtSession() as session:
-        session.execute(_GROW).wait().raise_for_error()
-        assert session.pid is not None
-        with contextlib.closing(_Tree(session.pid)) as tree:
-            begin = time.perf_counter()
-            session.kill()
-            limits.wait_gone(tree.pidfds)
-            return time.perf_counter() - begin
-
-
-def _kill_plain(how: str) -> float:
-    command = [sys.executable, "-I", "-S", "-c", _GROW + "print(flush=True)\ninput()"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        with contextlib.closing(_Tree(process.pid)) as tree:
-            begin = time.perf_counter()
-            if how == _GROUP:
-                os.killpg(process.pid, signal.SIGKILL)
-            elif how == _PSUTIL:
-                root = psutil.Process(process.pid)
-                for each in (root, *root.children(recursive=True)):
-                    each.kill()
-            else:
-                limits.kill_known(tree.pidfds)
-            limits.wait_gone(tree.pidfds)
-            return time.perf_counter() - begin
-
-
-@row(
-    "kill",
-    "SIGKILL of a tree of 4 until all are gone",
-    unit="ms",
-    reference=KNOWN,
-    goals=[Goal(KILL, 2, KNOWN)],
-)
-def kill(bench: Bench) -> None:
-    if not hasattr(os, "pidfd_open"):
-        bench.leave_out("all", "no pidfd on this system")
-        return
-    bench.rounds = bench.pick(15, 7)
-    bench.add(KNOWN, LIMIT, lambda: _kill_plain(KNOWN))
-    bench.add(_GROUP, LIMIT, lambda: _kill_plain(_GROUP))
-    bench.add(_PSUTIL, PEER, lambda: _kill_plain(_PSUTIL))
-    bench.add(KILL, OURS, _kill_session)

@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 
+from .._launch import procfs
 from .._launch.base import Process
 from .._launch.checkpoint import CheckpointProcess
 from ..errors import CheckpointGone, LaunchError, SessionClosed
@@ -33,7 +34,7 @@ class Checkpoint:
     def memory(self) -> int:
         """Bytes that it holds, its part of what it shares with others (PSS, see proc(5)); 0 once it is gone."""
         pid = self._process.pid
-        return 0 if pid is None else _memory_of(pid)
+        return 0 if pid is None else procfs.pss(pid)
 
     def drop(self) -> None:
         """Forget it and free its memory. Nothing the second time."""
@@ -112,14 +113,3 @@ class Shelf:
 
     def _is_too_much(self) -> bool:
         return self._memory is not None and sum(each.memory for each in self._all) > self._memory
-
-
-def _memory_of(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LaunchError
-from . import cgroup, ends, environment, marks, memory_killer, payload, rlimits, samples, tree
+from . import cgroup, ends, environment, marks, memory_killer, payload, procfs, rlimits, samples, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 from .usage import Orphans, TreeUsage, of_tree
@@ -156,7 +156,7 @@ class LocalProcess:
         if pid is None:
             pid = self.pid
         if pid is not None and not self._gone and not self.warden.is_known_dead:
-            self.signal(pid, signal.SIGKILL)
+            tree.hasten(pid)  # the warden keeps its pid taken, as for signal()
             self.warden.wake()
         elif pid is not None:
             tree.kill(pid)
@@ -228,7 +228,7 @@ class LocalProcess:
             if self._group is not None and name in self._group.holds:
                 self._group.change(name, value)
             if name in rlimits.KINDS:
-                rlimits.change([pid, *samples.descendants(pid), *self.warden.orphans.of(pid, self.mark)], name, value)
+                rlimits.change([pid, *procfs.descendants(pid), *self.warden.orphans.of(pid, self.mark)], name, value)
         except OSError as error:
             raise ValueError(f"Limits.{name} cannot become {value}: {error.strerror}") from None
 

@@ -16,16 +16,15 @@ taken to stay for a moment.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
+from . import procfs
+
 #: seconds for which what processes share is taken to be what it was
 _SHARED_FOR = 0.25
-_PAGE = os.sysconf("SC_PAGESIZE")
 
 
 class Sample(NamedTuple):
@@ -84,24 +83,24 @@ class ProcTree:
         todo = [self._pid, *self._orphans()]
         while todo:
             pid = todo.pop()
-            fields = stat(pid)
+            fields = procfs.stat(pid)
             if not fields or pid in found:
                 continue
-            threads = int(fields[17])
-            is_over = fields[0] in b"ZX"
+            threads = int(fields[procfs.THREADS])
+            is_over = fields[procfs.STATE] in procfs.OVER
             if is_over and pid == self._pid:
                 return None
             if not is_over:
                 tasks += threads
-                resident += int(fields[21])
-                todo += children(pid, threads)
-            own = (int(fields[11]) + int(fields[12])) * _TICK
-            below = (int(fields[13]) + int(fields[14])) * _TICK
-            found[pid] = _Seen(int(fields[1]), fields[19], own, below)
+                resident += int(fields[procfs.RSS])
+                todo += procfs.children(pid, threads)
+            own = (int(fields[procfs.UTIME]) + int(fields[procfs.STIME])) * procfs.TICK
+            below = (int(fields[procfs.CUTIME]) + int(fields[procfs.CSTIME])) * procfs.TICK
+            found[pid] = _Seen(int(fields[procfs.PARENT]), fields[procfs.BEGAN], own, below)
         if self._pid not in found:
             return None
         self._count(found)
-        bytes_held = resident * _PAGE
+        bytes_held = resident * procfs.PAGE
         if memory is not None:
             bytes_held = self._closely(found, bytes_held, memory)
         now = time.monotonic()
@@ -111,15 +110,15 @@ class ProcTree:
         """Bytes that are held, where that matters: if `resident`, which counts some twice, is above `memory`."""
         for pid, new in found.items():
             if new.alike < 0:
-                new.alike = 0 if pid == self._pid else anonymous(pid)
+                new.alike = 0 if pid == self._pid else procfs.anonymous(pid)
         if resident <= memory:
             return resident
-        at_least = sum([max(0, anonymous(pid) - new.alike) for pid, new in found.items()])
+        at_least = sum([max(0, procfs.anonymous(pid) - new.alike) for pid, new in found.items()])
         if at_least > memory:
             return at_least
         now = time.monotonic()
         if now > self._shared_until or resident - self._shared > memory:
-            self._shared = max(0, resident - sum([held(pid) for pid in found]))
+            self._shared = max(0, resident - sum([procfs.pss(pid) for pid in found]))
             self._shared_until = now + _SHARED_FOR
         return resident - self._shared
 
@@ -181,80 +180,3 @@ class PsutilTree:
 def tree_of(pid: int, orphans: Callable[[], list[int]]) -> Tree:
     """The way to look at a session's processes on this system."""
     return ProcTree(pid, orphans) if sys.platform == "linux" else PsutilTree(pid)
-
-
-def stat(pid: int) -> list[bytes]:
-    """/proc/<pid>/stat behind the name: proc(5) counts from 3 there. Empty: it is gone."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        return os.read(fd, 4096).rpartition(b")")[2].split()
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
-
-
-def children(pid: int, threads: int = 2) -> list[int]:
-    """The children of a process. threads: how many it has, if that is known."""
-    found: list[int] = []
-    try:
-        tasks = [str(pid)] if threads == 1 else os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for task in tasks:
-        try:
-            fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            while data := os.read(fd, 65536):
-                found += map(int, data.split())  # whole numbers: the kernel gives out records
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
-    return found
-
-
-def anonymous(pid: int) -> int:
-    """Bytes of anonymous memory that a process holds, those that it shares with its parent since a fork included."""
-    try:
-        fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        fields = os.read(fd, 256).split()
-        return (int(fields[1]) - int(fields[2])) * _PAGE if len(fields) > 2 else 0
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-
-
-def descendants(pid: int) -> list[int]:
-    """All below a process."""
-    found: list[int] = []
-    todo = [pid]
-    while todo:
-        below = children(todo.pop())
-        found += below
-        todo += below
-    return found
-
-
-def held(pid: int) -> int:
-    """Bytes that a process holds, its part of what it shares (PSS); 0: it is gone, or may not be looked at."""
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1]) * 1024
-    except PermissionError:  # set-uid
-        fields = stat(pid)
-        return int(fields[21]) * _PAGE if fields else 0
-    except OSError:
-        pass
-    return 0

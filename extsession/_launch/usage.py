@@ -8,21 +8,14 @@ A session without children costs three system calls' worth of files: stat, child
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from . import marks
+from . import marks, procfs
 
 #: seconds for which what is known about a warden's children is not looked at again
 _FRESH = 0.05
-_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-# fields of /proc/<pid>/stat after the name, see proc(5)
-_STATE, _UTIME, _CSTIME, _THREADS, _RSS = 0, 11, 14, 17, 21
 
 
 class TreeUsage(NamedTuple):
@@ -43,33 +36,33 @@ class TreeUsage(NamedTuple):
 
 def of_tree(pid: int, orphans: Iterable[int] = (), pss: bool = False) -> TreeUsage:
     """Of a process, all below it, and its orphans with all below them. What is gone uses nothing."""
-    if not _has_children():
+    if not procfs.lists_children():
         return _by_psutil(pid, pss)
     ticks = pages = processes = threads = share = 0
     todo = [pid, *orphans]
     seen = set(todo)
     while todo:
         each = todo.pop()
-        data = _read(b"/proc/%d/stat" % each)
-        if not data:
+        fields = procfs.stat(each)
+        if not fields:
             continue
-        fields = data[data.rindex(b")") + 2 :].split()
-        ticks += sum(map(int, fields[_UTIME : _CSTIME + 1]))
-        if fields[_STATE] in (b"Z", b"X"):  # of no use any more, but for its time
+        ticks += sum(map(int, fields[procfs.UTIME : procfs.CSTIME + 1]))
+        if fields[procfs.STATE] in procfs.OVER:  # of no use any more, but for its time
             continue
-        count = int(fields[_THREADS])
+        count = int(fields[procfs.THREADS])
         processes += 1
         threads += count
-        pages += int(fields[_RSS])
+        pages += int(fields[procfs.RSS])
         if pss:
-            share += _pss(each)
-        for child in _children(each, count):
+            share += procfs.pss(each)
+        for child in procfs.children(each, count):
             if child not in seen:
                 seen.add(child)
                 todo.append(child)
     if not processes:
-        return TreeUsage(ticks / _TICKS)
-    return TreeUsage(ticks / _TICKS, pages * _PAGE, share if pss else None, processes, threads, _descriptors(pid))
+        return TreeUsage(ticks * procfs.TICK)
+    rss, descriptors = pages * procfs.PAGE, procfs.descriptors(pid)
+    return TreeUsage(ticks * procfs.TICK, rss, share if pss else None, processes, threads, descriptors)
 
 
 class Orphans:
@@ -83,64 +76,17 @@ class Orphans:
     def of(self, session: int, mark: int) -> list[int]:
         """Processes that this session has started, or they that, and whose parent has ended."""
         step = marks.step()
-        if not mark or not step or not _has_children():
+        if not mark or not step or not procfs.lists_children():
             return []
         now = time.monotonic()
         if now - self._looked > _FRESH:
             by_mark: dict[int, list[int]] = {}
-            for pid in _children(self._warden, 1):
+            for pid in procfs.children(self._warden, 1):
                 found = marks.of(pid)
                 if found:  # a session in a session has one from the interval below
                     by_mark.setdefault(-(-found // step), []).append(pid)
             self._by_mark, self._looked = by_mark, now
         return [pid for pid in self._by_mark.get(-(-mark // step), ()) if pid != session]
-
-
-@functools.cache
-def _has_children() -> bool:
-    """Whether the kernel lists children (CONFIG_PROC_CHILDREN)."""
-    return sys.platform == "linux" and os.path.exists(f"/proc/self/task/{os.getpid()}/children")
-
-
-def _read(path: bytes) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        data = piece = os.read(fd, 4096)
-        while len(piece) == 4096:
-            piece = os.read(fd, 4096)
-            data += piece
-        return data
-    except OSError:  # it has ended since
-        return b""
-    finally:
-        os.close(fd)
-
-
-def _children(pid: int, threads: int) -> list[int]:
-    if threads == 1:
-        return list(map(int, _read(b"/proc/%d/task/%d/children" % (pid, pid)).split()))
-    try:
-        tasks = os.listdir(b"/proc/%d/task" % pid)
-    except OSError:
-        return []
-    return [int(child) for task in tasks for child in _read(b"/proc/%d/task/%b/children" % (pid, task)).split()]
-
-
-def _descriptors(pid: int) -> int | None:
-    folder = b"/proc/%d/fd" % pid
-    try:  # its size is their number since Linux 6.2
-        return os.stat(folder).st_size or len(os.listdir(folder))
-    except OSError:
-        return None
-
-
-def _pss(pid: int) -> int:
-    data = _read(b"/proc/%d/smaps_rollup" % pid)
-    start = data.find(b"\nPss:")
-    return int(data[start:].split(None, 2)[1]) * 1024 if start >= 0 else 0
 
 
 def _by_psutil(pid: int, pss: bool) -> TreeUsage:

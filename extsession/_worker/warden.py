@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _PR_SET_CHILD_SUBREAPER = 36
 #: seconds to try; what is left then sits in the kernel and cannot be ended by anyone
 _GIVE_UP = 5.0
+#: seconds after which children that have ended are looked for behind the zombie of a charge
+_HIDDEN = 0.05
 _NOBODY = -1
 _NOT_TOLD = (-1, -1)
 #: machine -> number of waitid
@@ -47,10 +49,11 @@ class Charge:
         self.ended: Any = None  # as waitid tells it
         self.report = True  # somebody is there to be told
         self.reported = False
-        self.pause = 0.0005
+        self.pidfd = _NOBODY  # readable when it has ended; none: it is asked for
+        self.pause = 0.01
         self.next_try = 0.0
         self.give_up = 0.0
-        self.killed: set[int] = set()  # of what it left, by us
+        self.dying: set[int] = set()  # of what it left, killed by us and not known to be gone
 
 
 class Warden:
@@ -62,7 +65,10 @@ class Warden:
     def __init__(self, registrar: int, step: int) -> None:
         self.charges: dict[int, Charge] = {}  # by leash
         self._pids: dict[int, Charge] = {}  # the same by pid: nothing that happens often goes through hundreds
+        self._pidfds: dict[int, Charge] = {}  # the same by pidfd
+        self._asked: dict[int, Charge] = {}  # by pid, those without one
         self._ended: list[Charge] = []  # that are to be told of
+        self._look_again = 0.0  # for orphans that have ended; 0: when something ends
         self._registrar = registrar
         self._step = step
         self._socket: Any = None
@@ -73,7 +79,9 @@ class Warden:
         self._bell = bell
         signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._poll = select.poll()  # select() knows no descriptors above 1023, and leashes keep their numbers
+        # select() knows no descriptors above 1023, and leashes keep their numbers; poll() looks at hundreds each time
+        self._poll: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self._unit = 1.0 if hasattr(select, "epoll") else 1000.0  # of its timeout, a second
         self._poll.register(bell, select.POLLIN)
         if registrar >= 0:
             self._poll.register(registrar, select.POLLIN)
@@ -84,6 +92,13 @@ class Warden:
         self.charges[charge.leash] = charge
         self._pids[charge.pid] = charge
         self._poll.register(charge.leash, select.POLLIN)
+        try:
+            charge.pidfd = os.pidfd_open(charge.pid)
+        except (AttributeError, OSError):  # before Python 3.9 or Linux 5.3; macOS; no descriptors left
+            self._asked[charge.pid] = charge
+        else:
+            self._pidfds[charge.pidfd] = charge
+            self._poll.register(charge.pidfd, select.POLLIN)
 
     def run(self) -> None:
         self._look_for_ended()
@@ -95,21 +110,30 @@ class Warden:
             if self._registrar in ready:
                 self._register()
             for fd in ready:
+                charge = self._pidfds.get(fd)
+                if charge is not None:
+                    self._look_at(charge)
+                    continue
                 charge = self.charges.get(fd)
                 if charge is not None:
                     self._on_leash(charge)
             if self._bell in ready:
                 _drain(self._bell)
                 self._look_for_ended()
-            self._go_on()
-        self._reap_orphans()
+            elif self._look_again:
+                self._reap_orphans()
+            if self._ended:
+                self._go_on()
+        self._reap_orphans(now=True)
 
-    def _timeout(self) -> int | None:
-        """Milliseconds until something has to be tried again."""
+    def _timeout(self) -> float | None:
+        """Until something has to be tried again, as the poll wants it."""
         due = [each.next_try for each in self._ended]
+        if self._look_again:
+            due.append(self._look_again)
         if not due:
             return None
-        return max(0, int((min(due) - time.monotonic()) * 1000) + 1)
+        return max(0.0, (min(due) - time.monotonic()) * self._unit + 0.001 * self._unit)
 
     # announcements
 
@@ -180,60 +204,84 @@ class Warden:
             _kill(charge.pid, signal.SIGCONT)
 
     def _look_for_ended(self) -> None:
-        """Find out who has ended. Zombies of charges hide others from a wait for any child."""
-        for charge in list(self.charges.values()):
+        """Find out who has ended, of those whose descriptor does not tell. Zombies of charges hide others from a wait
+        for any child.
+        """
+        for charge in list(self._asked.values()):
             self._look_at(charge)
         self._reap_orphans()
 
     def _look_at(self, charge: Charge) -> None:
-        if charge.ended is None:
-            try:
-                charge.ended = _end_of(charge.pid)
-            except ChildProcessError:  # somebody else has collected it: cannot be
-                charge.report = False
-                charge.reported = True
-                self._dismiss(charge)
-                return
-            if charge.ended is not None:
-                charge.give_up = time.monotonic() + _GIVE_UP
-                self._ended.append(charge)
+        if charge.ended is not None:
+            return
+        try:
+            charge.ended = _end_of(charge.pid)
+        except ChildProcessError:  # somebody else has collected it: cannot be
+            charge.report = False
+            charge.reported = True
+            self._dismiss(charge)
+            return
+        if charge.ended is not None:
+            self._forget_pidfd(charge)
+            charge.give_up = time.monotonic() + _GIVE_UP
+            self._ended.append(charge)
 
-    def _reap_orphans(self) -> None:
-        """Collect children that have ended and are no charges."""
+    def _forget_pidfd(self, charge: Charge) -> None:
+        self._asked.pop(charge.pid, None)
+        if charge.pidfd >= 0:
+            del self._pidfds[charge.pidfd]
+            self._poll.unregister(charge.pidfd)
+            os.close(charge.pidfd)
+            charge.pidfd = _NOBODY
+
+    def _reap_orphans(self, now: bool = False) -> None:
+        """Collect children that have ended and are no charges: at once, if no zombie of a charge hides them, else soon.
+
+        now: look at all children, which takes long when there are hundreds.
+        """
         ours = self._pids
-        if len(ours) == 1:  # the usual case without a look at all children
-            (only,) = ours
-            if not hasattr(os, "waitid"):
+        if not now and hasattr(os, "waitid"):
+            while True:
+                try:
+                    ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                except ChildProcessError:
+                    ended = None
+                if ended is None:
+                    self._look_again = 0.0
+                    return
+                if ended.si_pid in ours:
+                    break
+                self._register()  # it may have announced itself
+                if ended.si_pid not in ours:
+                    _collect(ended.si_pid)
+            when = time.monotonic()
+            if not self._look_again or when < self._look_again:
+                self._look_again = self._look_again or when + _HIDDEN
                 return
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None or ended.si_pid == only:
-                return
-        found = [pid for pid in _children(os.getpid()) if pid not in ours and _is_zombie(pid)]
-        if found:
-            self._register()  # one of them may have announced itself
-            self._collect_orphans(found)
+            self._look_again = 0.0
+        self._orphans()
 
     def _go_on(self) -> None:
         """End what is left of sessions that have ended, and tell."""
-        now = time.monotonic()
         waiting, self._ended = self._ended, []
+        now = time.monotonic()
+        orphans: list[int] | None = None  # one look for all of them
         for charge in waiting:
-            if now < charge.next_try:
-                self._ended.append(charge)
-                continue
-            below = self._below(charge)
+            if charge.dying:
+                charge.dying = {pid for pid in charge.dying if not self._is_gone(pid)}
+                if charge.dying and now < charge.next_try:
+                    self._ended.append(charge)
+                    continue
+            if orphans is None and sys.platform == "linux":
+                orphans = self._orphans()
+            below = self._below(charge, orphans or ())
             if below and now < charge.give_up:
                 self._end_orphans(below)
                 charge.next_try = now + charge.pause
-                charge.pause = min(charge.pause * 2, 0.02)
-                charge.killed.update(below)
-                self._collect_orphans(charge.killed)
+                charge.pause = min(charge.pause * 2, 0.05)
+                charge.dying.update(below)
                 self._ended.append(charge)
                 continue
-            self._collect_orphans(charge.killed)  # not as strays, later: what is told to be gone is gone
             charge.reported = True
             if charge.report:
                 try:
@@ -244,6 +292,15 @@ class Warden:
                     self._dismiss(charge)
             else:
                 self._dismiss(charge)
+
+    def _is_gone(self, pid: int) -> bool:
+        """Whether a process that we have killed has ended; it is collected, if it is our child by now."""
+        if pid in self._pids:
+            return True  # a clone that has announced itself: not for us to end
+        try:
+            return os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            return _is_zombie(pid)
 
     def _end_orphans(self, pids: list[int]) -> None:
         """Kill them, but for clones that have announced themselves by now."""
@@ -265,30 +322,43 @@ class Warden:
         if self.charges.pop(charge.leash, None) is None:
             return
         self._pids.pop(charge.pid, None)
+        self._forget_pidfd(charge)
         _collect(charge.pid)
         try:
             self._poll.unregister(charge.leash)
-        except KeyError:
+        except (KeyError, OSError):  # it was told on that the controller is gone
             pass
         os.close(charge.leash)
 
     # whose is what
 
-    def _below(self, charge: Charge) -> list[int]:
-        """Processes that a charge which has ended has left, in no order."""
+    def _below(self, charge: Charge, orphans: Iterable[int]) -> list[int]:
+        """Processes that a charge which has ended has left, in no order. orphans: of all charges."""
         if sys.platform != "linux":
             try:  # what is left of the session's group
                 os.killpg(charge.pid, signal.SIGKILL)
             except OSError:
                 pass
             return []
-        ours = self._pids
         below: list[int] = []
-        for pid in _children(os.getpid()):
-            if pid not in ours and self._is_of(pid, charge) and not _is_zombie(pid):
+        for pid in orphans:
+            if self._is_of(pid, charge) and pid not in self._pids:
                 below.append(pid)
                 _add_descendants(pid, below)
         return below
+
+    def _orphans(self) -> list[int]:
+        """Our children that are no charges. Those that have ended are collected: what is told to be gone is gone."""
+        ours = self._pids
+        alive: list[int] = []
+        ended: list[int] = []
+        for pid in _children(os.getpid()):
+            if pid not in ours:
+                (ended if _is_zombie(pid) else alive).append(pid)
+        if ended:
+            self._register()  # one of them may have announced itself
+            self._collect_orphans(ended)
+        return alive
 
     def _is_of(self, pid: int, charge: Charge) -> bool:
         """Whether an orphan belongs to this charge: by its mark, or because there is no other."""
