@@ -1,4 +1,4 @@
-"""How calls end, and what you are told of it: the outcome, who has ended the session, what became of its state, and why.
+"""How calls end, and what you are told of it: the outcome, who has ended the session, what became of its state, why.
 
 Each call below ends in another way. The session is brought back each time it is lost (recover=True).
 """
@@ -34,7 +34,8 @@ with ExtSession(recover=True, limits=Limits(memory=400_000_000), ladder=Ladder(0
         print(f"{what}: {told.outcome.value}; state {told.state.value}; ended by {killer}; steps: {steps}")
         print(f"    {told}")
         if isinstance(call.error, SessionDied):
-            print(f"    it ran {call.error.running.splitlines()[-1]!r}, with {told.usage.peak_memory // 10**6} MB at most")
+            memory = told.usage.peak_memory // 10**6
+            print(f"    it ran {call.error.running.splitlines()[-1]!r}, with {memory} MB at most")
             for line in (call.error.traceback or "").splitlines()[2:]:
                 print(f"    {line}")
     print("process number", session.incarnation, "of the session; kept is", session["kept"])

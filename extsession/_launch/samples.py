@@ -158,6 +158,8 @@ class PsutilTree:
         resident = tasks = 0
         try:
             root = psutil.Process(self._pid)
+            if root.status() == psutil.STATUS_ZOMBIE:  # as `ProcTree`: it has ended, and is not collected yet
+                return None
             every = [root, *root.children(recursive=True)]
         except psutil.Error:
             return None
