@@ -20,6 +20,7 @@ from ._engine.output import OutputChunk, RichOutput
 from ._engine.pool import PoolStatistics
 from ._engine.shelf import Checkpoint
 from ._engine.usage import SessionUsage
+from ._engine.walls import Walls
 from ._engine.warm import TemplateInfo, templates, warm_up
 from ._protocol.census import Census, Finding
 from ._protocol.records import ErrorInfo
@@ -35,6 +36,7 @@ from .errors import (
     ExtSessionError,
     ForkRefused,
     InterpreterError,
+    IsolationUnavailable,
     Killer,
     LaunchError,
     LimitExceeded,
@@ -46,7 +48,7 @@ from .errors import (
     SessionDied,
     ValueRefused,
 )
-from .options import PIPE, Display, Ladder, Limits
+from .options import PIPE, Display, Isolation, Ladder, Limits
 
 if TYPE_CHECKING:
     from ._aio import (
@@ -92,6 +94,8 @@ __all__ = [
     "ForkRefused",
     "InForce",
     "InterpreterError",
+    "Isolation",
+    "IsolationUnavailable",
     "Killer",
     "Ladder",
     "LaunchError",
@@ -116,6 +120,7 @@ __all__ = [
     "TemplateInfo",
     "Usage",
     "ValueRefused",
+    "Walls",
     "async_exteval",
     "async_extexec",
     "errors",

@@ -52,7 +52,7 @@ class LaunchError(ExtSessionError):
     python: the interpreter asked for; command: what was run; stderr: the last it printed.
     """
 
-    _facts = ("python", "command", "stderr")
+    _facts: tuple[str, ...] = ("python", "command", "stderr")
     python: str | None
     command: Sequence[str] | None
     stderr: str | None
@@ -63,7 +63,14 @@ class InterpreterError(LaunchError):
 
 
 class IsolationUnavailable(LaunchError):
-    """This host does not allow the isolation that was asked for."""
+    """This host does not allow the isolation that was asked for.
+
+    step: what it has denied; cure: what an administrator can change, in words.
+    """
+
+    _facts = ("python", "command", "stderr", "step", "cure")
+    step: str | None
+    cure: str | None
 
 
 class SessionDied(ExtSessionError):

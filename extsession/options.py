@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Final
 
 #: `execute(stdin=PIPE)`: the code's input waits for `writeline()` until `close_stdin()`
@@ -106,3 +109,74 @@ def optional_seconds(value: Any, name: str) -> float | None:
 
 
 NO_LIMITS: Final = Limits()
+
+#: what an isolated session may use where nothing else is said: always something
+ISOLATED_LIMITS: Final = Limits(
+    wall=60.0, cpu=60.0, memory=512 * 2**20, processes=64, open_files=256, file_size=64 * 2**20, output=16 * 2**20
+)
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """Walls around a session: what its code can see and do of this machine. Linux. See docs/security.md.
+
+    tier: the least that is acceptable, "full" or "weak"; where the host does not allow it, the session is refused with
+    IsolationUnavailable. network: it has the host's network; loopback: sockets inside of the session. read: files and
+    folders of the host that it may read, besides the system's, the interpreter's and what is on its `sys.path`.
+    work_size, work_inodes: bytes and files that its work directory holds. env: environment variables, besides a short
+    clean set; nothing is inherited. uid: the user of the host that it runs as, where the caller is root.
+    """
+
+    tier: str = "full"
+    network: bool = False
+    loopback: bool = False
+    read: tuple[str, ...] = ()
+    work_size: int = 64 * 2**20
+    work_inodes: int = 16384
+    env: Mapping[str, str] = field(default_factory=dict)
+    uid: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.tier not in ("full", "weak"):
+            raise ValueError(f"Isolation.tier takes 'full' or 'weak', not {self.tier!r}")
+        for each in ("network", "loopback"):
+            if not isinstance(getattr(self, each), bool):
+                raise TypeError(f"Isolation.{each} takes a bool, not {getattr(self, each)!r}")
+        if isinstance(self.read, (str, bytes)):
+            raise TypeError(f"Isolation.read takes a list of paths, not the one path {self.read!r}")
+        paths = tuple(os.fspath(path) for path in self.read)
+        for path in paths:
+            if not isinstance(path, str) or not os.path.isabs(path) or os.path.realpath(path) == "/":
+                raise ValueError(f"Isolation.read takes absolute paths below the root, not {path!r}")
+            if not os.path.exists(path):
+                raise ValueError(f"Isolation.read: there is no {path!r}")
+        object.__setattr__(self, "read", paths)
+        for each, least in (("work_size", 4096), ("work_inodes", 16), ("uid", 1)):
+            value = getattr(self, each)
+            if each == "uid" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"Isolation.{each} takes a whole number, not {value!r}")
+            if not least <= value < 2**63:
+                raise ValueError(f"Isolation.{each} takes a number from {least} up, not {value!r}")
+        for name, text in dict(self.env).items():
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise TypeError(f"Isolation.env takes str to str, not {name!r}: {text!r}")
+            if not name or "=" in name or "\0" in name + text:
+                raise ValueError(f"Isolation.env: there can be no variable {name!r} with {text!r}")
+        object.__setattr__(self, "env", MappingProxyType(dict(self.env)))
+
+    def __hash__(self) -> int:
+        return hash((self.tier, self.network, self.loopback, self.read, self.work_size, self.uid))
+
+    def __reduce__(self) -> Any:
+        return _isolation, ({each.name: getattr(self, each.name) for each in fields(self)} | {"env": dict(self.env)},)
+
+
+def _isolation(given: dict[str, Any]) -> Isolation:
+    return Isolation(**given)
+
+
+def limits_of_isolated(limits: Limits) -> Limits:
+    """With all that is not said as it is where nothing is."""
+    return Limits(**{**ISOLATED_LIMITS.given(), **limits.given()})  # type: ignore[arg-type]

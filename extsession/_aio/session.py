@@ -26,10 +26,11 @@ from .._engine.output import OutputChunk
 from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
 from .._engine.usage import Pace, SessionUsage
+from .._engine.walls import Walls
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
-from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits
 from .driver import Driver, abandon, driver_here, shown
 from .results import AsyncExtResults
 
@@ -68,6 +69,7 @@ class AsyncExtSession:
         max_checkpoints: int = 16,
         checkpoint_memory: int | None = None,
         limits: Limits | None = None,
+        isolation: Isolation | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         # what the engine does with the callback does not depend on its colour
@@ -88,6 +90,7 @@ class AsyncExtSession:
             max_checkpoints,
             checkpoint_memory,
             NO_LIMITS if limits is None else limits,
+            isolation,
         )
         self._launcher = launcher
         self._entered = False
@@ -534,8 +537,12 @@ class AsyncExtSession:
     @property
     def pid(self) -> int | None:
         """The process id of the session; None before it is there."""
-        ready = None if self._machine is None else self._machine.ready
-        return None if ready is None else ready["pid"]
+        return None if self._core is None else self._core.pid
+
+    @property
+    def walls(self) -> Walls | None:
+        """What is in force around an isolated session; None: it is not isolated."""
+        return None if self._core is None else self._core.walls
 
     @property
     def incarnation(self) -> int:

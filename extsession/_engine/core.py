@@ -18,11 +18,21 @@ from .._launch.interpreter import Interpreter, find
 from .._launch.local import LocalLauncher, require_platform
 from .._launch.templates import WarmLauncher
 from .._launch.usage import TreeUsage
+from .._launch.walled import WalledLauncher
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
 from ..errors import ExtSessionError, LaunchError, NotReady, RemoteProtocolError, SessionClosed, ValueRefused
-from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits, optional_seconds
+from ..options import (
+    NO_LIMITS,
+    OUTPUT_LIMIT,
+    Display,
+    Isolation,
+    Ladder,
+    Limits,
+    limits_of_isolated,
+    optional_seconds,
+)
 from . import travel
 from .branch import Branch, verdict
 from .branch import refused as refused_branch
@@ -36,6 +46,7 @@ from .shelf import Shelf
 from .stdin import CallStdin, InputCallback
 from .travel import refused
 from .usage import SessionUsage
+from .walls import Walls, walls_of
 
 _WANTS = {Display.NONE: 0, Display.REPR: messages.WANT_REPR, Display.MIME: messages.WANT_MIME}
 
@@ -83,6 +94,7 @@ class Options:
     max_checkpoints: int = 16
     checkpoint_memory: int | None = None
     limits: Limits = NO_LIMITS
+    isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
         if self.stdin is not None and not callable(self.stdin):
@@ -94,6 +106,13 @@ class Options:
         check_preload(self.preload)
         if not isinstance(self.limits, Limits):
             raise TypeError(f"limits takes a Limits, not {self.limits!r}")
+        if self.isolation is not None:
+            if not isinstance(self.isolation, Isolation):
+                raise TypeError(f"isolation takes an Isolation, not {self.isolation!r}")
+            for name, say in (("cwd", "the work directory"), ("env", "Isolation(env=...)")):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"an isolated session has no {name} of this process: it has {say}")
+            object.__setattr__(self, "limits", limits_of_isolated(self.limits))
         most = self.max_checkpoints
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ValueError(f"max_checkpoints takes a number from 1 up, not {most!r}")
@@ -145,12 +164,18 @@ class Core:
             interpreter = find(options.python, sources=_sources(), timeout=timeout)
         self.interpreter: Interpreter = interpreter
         if launcher is None:
-            launcher = WarmLauncher() if options.warm else LocalLauncher()
+            if options.isolation is not None:
+                launcher = WalledLauncher(options.isolation)
+            else:
+                launcher = WarmLauncher() if options.warm else LocalLauncher()
         self.launcher: Launcher = launcher
         self.owner = os.getpid()
         self.is_unwanted: Callable[[], bool] = bool  # asked while a launch takes long
         self._want = _WANTS[options.display]
         self._always = 0 if options.end_on_exit else messages.KEEP_ON_EXIT
+        self._is_trusted = options.isolation is None
+        if not self._is_trusted:
+            self._always |= messages.SAFE_ONLY
         self.began: float
         self.machine: SessionMachine
         self.link: Link
@@ -174,13 +199,13 @@ class Core:
             start_timeout=timeout,
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
-            rules=None if options.limits == NO_LIMITS else Rules(options.limits, os.getuid() == 0),
+            rules=None if options.limits == NO_LIMITS else Rules(options.limits, self._is_trusted and os.getuid() == 0),
         )
         # what has limits is submitted in the ordinary way, where they are looked at
         self._plain_size = messages.SMALL if self.machine.rules is None else 0
         self.machine.input_callback = options.stdin
         self.machine.exit_output = Output(0, options.output_limit)
-        self.link = Link(process, self.machine)
+        self.link = Link(process, self.machine, strict=not self._is_trusted)
         self.link.flush()
 
     def may_block(self) -> bool:
@@ -397,7 +422,7 @@ class Core:
         if not kind:
             return None
         try:
-            return pickles.unpack(kind, head, buffers, True)
+            return pickles.unpack(kind, head, buffers, self._is_trusted)
         except CannotTravel as fault:
             raise refused(fault) from None
         except ProtocolFault as fault:
@@ -409,6 +434,18 @@ class Core:
         path = self.interpreter.path
         text = f"{call.label} travels by cloudpickle, which has to be installed for {path}, too: {why}"
         return ValueRefused(text, type_name=type_name)
+
+    @property
+    def pid(self) -> int | None:
+        """The number that the session's process has here; None before it is there."""
+        ready = self.machine.ready
+        return None if ready is None else self.link.process.pid_of(ready["pid"])
+
+    @property
+    def walls(self) -> Walls | None:
+        """What is in force around it; None: it is not isolated, or not there yet."""
+        isolation = self.options.isolation
+        return None if isolation is None else walls_of(self.machine.ready, isolation.network)
 
     @property
     def is_starting(self) -> bool:
@@ -458,7 +495,7 @@ class Core:
             raise SessionClosed("the session is not there yet")
         rules = machine.rules
         if rules is None:
-            rules = Rules(NO_LIMITS, os.getuid() == 0)
+            rules = Rules(NO_LIMITS, self._is_trusted and os.getuid() == 0)
             if machine.current is not None:
                 rules.on_call(time.monotonic())
         changes = rules.changes_of_kernel(limits)

@@ -12,6 +12,7 @@ from collections import deque
 from typing import Any
 
 from .._launch.base import ExitReport
+from .._launch.template import isolation_unavailable
 from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import pack_frame, pack_header
@@ -418,6 +419,11 @@ class SessionMachine(Endings, Asking, Limited):
         if fields.get("protocol") != messages.VERSION or type(pid) is not int or not 1 < pid < 2**31:
             raise ProtocolFault("Ready of another protocol")
         self.ready = fields
+        if "denied" in fields:
+            if self.error is None:
+                self.error = isolation_unavailable(self._python, fields)
+            self.orders.append(Order.KILL)
+            return
         if self.rules is not None:
             self.orders.append(Order.CONFINE)
             refused = self.rules.on_ready(fields, now)

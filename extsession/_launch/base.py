@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .ends import Ends
 from .interpreter import Interpreter
@@ -21,7 +21,8 @@ class Spec:
     token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
     preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
     to be started, may take; is_unwanted: asked now and then while it is waited for. limits: what it sets to itself, by
-    the names of `Limits`.
+    the names of `Limits`. walls: around an isolated session, see
+    `walled.py`; work: its folder, where that is one of the host.
     """
 
     interpreter: Interpreter
@@ -32,6 +33,8 @@ class Spec:
     timeout: float | None = None
     is_unwanted: Callable[[], bool] = bool
     limits: Mapping[str, int] = field(default_factory=dict)
+    walls: Mapping[str, Any] | None = None
+    work: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ class Process(Protocol):
     """What has to be sent down the channel before any message."""
     again: Callable[[], Process] | None
     """Starts another one in its place, should it never have come to be: without blocking; LaunchError."""
+
+    def pid_of(self, pid: int) -> int:
+        """The number that a process, whose own number is `pid` where it is, has here; 0 if it is not known."""
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to the session's process, if it has not ended."""

@@ -73,6 +73,7 @@ class LocalProcess:
     the warden was started with.
     """
 
+    makes: type[LocalProcess]  # the kind of its clones
     again: Callable[[], Process] | None = None
     when_unanswered: Callable[[], object] | None = None  # it is given up before whoever is to make it has done so
 
@@ -132,21 +133,35 @@ class LocalProcess:
         if kind == b"X":
             return self._report(*map(int, numbers))
         if kind == b"S":
-            self.pid = int(numbers[0])
+            self._on_pid(int(numbers[0]))
         elif kind == b"E":
             self._why = f"the system refuses another process: {os.strerror(int(numbers[0]))}"
         return None
 
+    def _on_pid(self, pid: int) -> None:
+        self.pid = pid
+
+    def _own_pid(self) -> int:
+        """As the kernel's log has it; 0: not known."""
+        return self.pid or 0
+
+    def pid_of(self, pid: int) -> int:
+        return pid
+
+    def _orphans(self, pid: int) -> list[int]:
+        """What the session has started, and whose parent has ended."""
+        return self.warden.orphans.of(pid, self.mark)
+
     def _report(self, code: int, status: int, left: int, cpu: int, memory: int) -> ExitReport:
         exited = code == os.CLD_EXITED
         oom = self._group is not None and self._group.oom_kills() > 0
-        asks = not exited and status == signal.SIGKILL and not (oom or self._killed) and self.pid is not None
+        asks = not exited and status == signal.SIGKILL and not (oom or self._killed) and self._own_pid() > 0
         return ExitReport(
             exit_code=status if exited else None,
             signal=None if exited else status,
             left=left,
             oom=oom,
-            memory_killer=asks and memory_killer.has_ended(self.pid or 0, self._began),
+            memory_killer=asks and memory_killer.has_ended(self._own_pid(), self._began),
             cpu=None if cpu < 0 else cpu / 1e6,
             peak_memory=None if memory < 0 else memory * 1024,
         )
@@ -182,12 +197,12 @@ class LocalProcess:
     def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
         mine, theirs = ends.make()
         mark = marks.new_mark()
-        clone = LocalProcess(self.warden, mine, b"", mark, is_clone=True)
+        clone = self.makes(self.warden, mine, b"", mark, is_clone=True)
         clone._outer = self._group
         return clone, mark, theirs
 
     def usage(self, pid: int, pss: bool) -> TreeUsage:
-        return of_tree(pid, self.warden.orphans.of(pid, self.mark), pss)
+        return of_tree(pid, self._orphans(pid), pss)
 
     # limits
 
@@ -207,17 +222,20 @@ class LocalProcess:
         """It is a checkpoint, which is none of the processes that its original may have."""
         if self._outer is None:
             return
-        if self.pid is None:
+        self._await_pid(lambda: self.pid is not None)
+        if self.pid is not None:
+            self._outer.expel(self.pid)
+
+    def _await_pid(self, is_told: Callable[[], bool]) -> None:
+        if not is_told():
             poll = select.poll()
             poll.register(self.leash, select.POLLIN)
             poll.poll(_ANNOUNCED * 1000)
             self._early = self.read_leash()
-        if self.pid is not None:
-            self._outer.expel(self.pid)
 
     def sample(self, pid: int, memory: int | None) -> samples.Sample | None:
         if self._tree is None:
-            self._tree = samples.tree_of(pid, lambda: self.warden.orphans.of(pid, self.mark))
+            self._tree = samples.tree_of(pid, lambda: self._orphans(pid))
         found = self._tree.look(memory)
         if found is not None and self._group is not None:
             found = found._replace(oom_kills=self._group.oom_kills())
@@ -249,6 +267,9 @@ class LocalProcess:
             self._group.remove()
         if self._owned:
             self.warden.leave()
+
+
+LocalProcess.makes = LocalProcess
 
 
 def spawn(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import FrameDecoder
-from ..errors import LaunchError
+from ..errors import IsolationUnavailable, LaunchError
 from . import ambient, environment, local
 from .base import Spec
 from .interpreter import Interpreter
@@ -99,7 +99,7 @@ class Template:
 
         folder: a descriptor of its current directory.
         """
-        changes = ambient.differences(now, self._base.state)
+        changes = {} if spec.walls else ambient.differences(now, self._base.state)
         if changes is None:
             raise TemplateGone("it may do less than the session has to")
         settings = marshal.dumps(
@@ -109,12 +109,15 @@ class Template:
                 "changes": changes,
                 "variables": environment.changes(env, self._base.env),
                 **({"limits": dict(spec.limits)} if spec.limits else {}),
+                **({"work": spec.work} if spec.work else {}),
             },
             2,
         )
         message = len(settings).to_bytes(4, "little") + settings
-        process = self.stock.take(message, folder)
-        if process is None:
+        process = None if spec.walls else self.stock.take(message, folder)
+        if spec.walls:
+            process = self._make(message)
+        elif process is None:
             if len(message) <= _ROOM - 8:
                 process = self._make(message, folder)
             else:
@@ -226,8 +229,15 @@ class Template:
         if spec.preload:
             theirs = {**env, **_ONE_THREAD}
             restore = {os.fsdecode(name): None if name not in env else os.fsdecode(env[name]) for name in _ONE_THREAD}
-        config = {"token": spec.token, "template": {"preload": spec.preload, "restore": restore, "idle": IDLE}}
+        template_config: dict[str, Any] = {"preload": spec.preload, "restore": restore, "idle": IDLE}
+        if spec.walls is not None:
+            template_config["isolation"] = dict(spec.walls)
+        config = {"token": spec.token, "template": template_config}
         process = local.spawn(spec.interpreter, spec.cwd, theirs, config, 0)
+        if spec.walls is not None:
+            from .walled import makes
+
+            process.makes = makes(spec.walls["tier"])
         template = cls(process, spec.interpreter, spec.preload, _Base(now, env))
         if ambient.capture() != now:  # another thread has changed something: what it was at the start, nobody knows
             template._stop()
@@ -304,6 +314,8 @@ class _Starting:
 
     def _judge(self, fields: dict[str, Any]) -> None:
         try:
+            if "denied" in fields:
+                raise isolation_unavailable(self._spec.interpreter.path, fields)
             failed, why = fields.get("failed"), fields.get("why", "")
             if failed == "":
                 raise CannotServe(why, for_good=True)
@@ -373,6 +385,15 @@ class _Starting:
             command=self._process.command,
             stderr=printed,
         )
+
+
+def isolation_unavailable(python: str, fields: dict[str, Any]) -> IsolationUnavailable:
+    """What a template, or a session, says of a wall that the host does not allow."""
+    denied, cure = str(fields["denied"]), str(fields.get("cure", ""))
+    text = f"this host does not allow the isolation that was asked for: {denied}"
+    if cure:
+        text += "; what would help: " + "; or ".join(cure.split("\n"))
+    return IsolationUnavailable(text, python=python, step=str(fields.get("step", denied)), cure=cure)
 
 
 @functools.cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import marshal
 import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import IsolationUnavailable, LaunchError
 from . import ambient, environment
 from .base import Process, Spec
 from .local import LocalLauncher, LocalProcess
@@ -143,6 +145,10 @@ class Templates:
 
     def _keys(self, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes], folder: int) -> tuple[Any, Any]:
         """Of a template that serves in any directory, and of one that has loaded modules of this one."""
+        if spec.walls is not None:  # nothing of it is changed for a session
+            walls = marshal.dumps(dict(spec.walls))
+            key: Any = (key_of(spec.interpreter.path), spec.preload, now, tuple(sorted(env.items())), walls)
+            return key, key
         key = (key_of(spec.interpreter.path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
         place = os.fstat(folder)
         here = (*key, place.st_dev, place.st_ino)
@@ -208,6 +214,31 @@ class WarmLauncher:
 
     def may_block(self, spec: Spec) -> bool:
         return _can_serve(spec) and not _templates.is_ready(spec)
+
+
+def launch(spec: Spec) -> LocalProcess:
+    """A session by its template; CannotServe, LaunchError."""
+    try:
+        return _templates.launch(spec)
+    except (OSError, ValueError) as error:
+        raise LaunchError(f"cannot start {spec.interpreter.path}: {error}", python=spec.interpreter.path) from error
+
+
+def is_ready(spec: Spec) -> bool:
+    """Whether its template is there."""
+    return _templates.is_ready(spec)
+
+
+_denied: dict[bytes, IsolationUnavailable] = {}
+
+
+def denied(spec: Spec) -> IsolationUnavailable | None:
+    """Whether the host has denied these walls before: it will again."""
+    return _denied.get(marshal.dumps(dict(spec.walls or {})))
+
+
+def note_denied(spec: Spec, error: IsolationUnavailable) -> None:
+    _denied[marshal.dumps(dict(spec.walls or {}))] = error
 
 
 def warm_up(spec: Spec) -> Template | None:

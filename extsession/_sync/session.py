@@ -21,10 +21,11 @@ from .._engine.output import OutputChunk
 from .._engine.shelf import Checkpoint, Shelf
 from .._engine.stdin import InputCallback
 from .._engine.usage import Pace, SessionUsage
+from .._engine.walls import Walls
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
-from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Ladder, Limits
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits
 from . import shield
 from .driver import Driver
 from .hub import Hub
@@ -55,7 +56,8 @@ class ExtSession:
     recover: keep a checkpoint of the state before each call: a call that ends the process costs only itself.
     max_checkpoints, checkpoint_memory: how many checkpoints are kept, and how many bytes they may hold together (None:
     no end) before the oldest is dropped.
-    limits: what the session, and all that it starts, may use.
+    limits: what the session, and all that it starts, may use. isolation: walls around it, for code that is not trusted;
+    None: it can do what its user can. Limits that are not said are finite then, and values come back as plain data.
 
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
@@ -80,6 +82,7 @@ class ExtSession:
         max_checkpoints: int = 16,
         checkpoint_memory: int | None = None,
         limits: Limits | None = None,
+        isolation: Isolation | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         options = Options(
@@ -98,6 +101,7 @@ class ExtSession:
             max_checkpoints,
             checkpoint_memory,
             NO_LIMITS if limits is None else limits,
+            isolation,
         )
         self._core = Core(options, launcher)
         self._core.is_unwanted = self._is_unwanted
@@ -476,8 +480,12 @@ class ExtSession:
     @property
     def pid(self) -> int | None:
         """The process id of the session; None before it is there."""
-        ready = self._core.machine.ready
-        return None if ready is None else ready["pid"]
+        return self._core.pid
+
+    @property
+    def walls(self) -> Walls | None:
+        """What is in force around an isolated session; None: it is not isolated."""
+        return self._core.walls
 
     @property
     def incarnation(self) -> int:

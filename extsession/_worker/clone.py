@@ -64,10 +64,16 @@ class Cloner:
         for function in (self._before, self._in_parent, self._in_child):
             function.restype = None
 
-    def clone(self) -> int:
-        """0 in the clone, its pid here. OSError where the kernel refuses. Only ever with a single thread."""
+    def clone(self, namespaces: int = 0) -> int:
+        """0 in the clone, its pid here. OSError where the kernel refuses. Only ever with a single thread.
+
+        namespaces: flags of those that the clone is to have anew; it is process 1 of a new PID namespace.
+        """
+        arguments = self._arguments
+        if namespaces:
+            arguments = (arguments[0], arguments[1] | namespaces, *arguments[2:])
         self._before()
-        pid: int = self.syscall(*self._arguments)
+        pid: int = self.syscall(*arguments)
         if pid == 0:
             self._in_child()
             return 0

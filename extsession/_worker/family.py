@@ -12,7 +12,7 @@ import marshal
 import os
 
 from .clone import CannotClone, Cloner
-from .descriptors import receive_descriptors, send_descriptors
+from .descriptors import receive_descriptors, send_descriptors, to_high
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ class Family:
         self.socket: Any = None  # to the warden
         self._poll: Any = None
         self._cloner: Cloner | None = None
+        self._why = "it has no warden that would take in its clones"
         self.parent = 0  # the warden, at the last clone
 
     def get_ready(self) -> Cloner:
         """Load what cloning takes; CannotClone."""
         if self._cloner is None:
             if self.registrar < 0:
-                raise CannotClone("it has no warden that would take in its clones")
+                raise CannotClone(self._why)
             import _socket
             import select
 
@@ -55,6 +56,27 @@ class Family:
             self._poll = select.poll()
             self._poll.register(self.registrar, 0)
         return self._cloner
+
+    def move(self, registrar: int) -> None:
+        """In a clone: its clones have another warden."""
+        import _socket
+        import select
+
+        if self.socket is not None:
+            self.socket.close()
+        self.registrar = to_high(registrar)
+        self.socket = _socket.socket(fileno=self.registrar)
+        self._poll = select.poll()
+        self._poll.register(self.registrar, 0)
+
+    def forget(self, why: str) -> None:
+        """In a clone: it can have none."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+        self.registrar = -1
+        self._cloner = None
+        self._why = why
 
     def clone(self, leash: int, mark: int, attend: bool = False) -> int:
         """0 in the clone, once it is announced; here its pid. OSError, CannotClone. Takes the leash over.

@@ -54,6 +54,14 @@ def _prepare(server: Server, load: Any, config: dict[str, Any]) -> Births | None
     before = set(sys.modules)
     births = None
     preloaded: set[bytes] = set()
+    walls = config.get("isolation")
+    if walls is not None:
+        walled = load("_worker.walled")
+        try:
+            walled.enter_base(walls)
+        except OSError as fault:
+            server.channel.send(messages.READY, 0, [messages.pack_ready(walled.denied(fault, walls["tier"]))])
+            return None
     try:
         files = {file for file, _ in _mapped()}
         _preload(server, config["preload"])
@@ -84,7 +92,7 @@ def _prepare(server: Server, load: Any, config: dict[str, Any]) -> Births | None
     rehearse(server)
     fresh.prepare()
     if "failed" not in fields:
-        births = Births(server)
+        births = Births(server) if walls is None else walled.WalledBirths(server, walls)
         births.rehearse()
         server.router.parked = True
     _keep_mapped(preloaded)

@@ -27,13 +27,14 @@ def main(first: int, report: int = -1, hold: int = -1) -> None:
     """
     status = 70
     try:
-        _be_nobody({report, hold} - {-1})
+        be_nobody({report, hold} - {-1})
         status = _stay(first, report, hold) if hold >= 0 else _reap(first, report)
     finally:
         os._exit(status)
 
 
-def _be_nobody(keep: set[int]) -> None:
+def be_nobody(keep: set[int]) -> None:
+    """Leave nothing of what this process was: all descriptors but these, handlers of signals, the folder."""
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):

@@ -134,6 +134,7 @@ def enter_session(
     report: int = -1,
     hold: int = -1,
     fork: Callable[[], int] = os.fork,
+    stay: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """In a clone with `session_flags`: make its world, and fork the session. Returns in the session alone. Denied.
 
@@ -141,7 +142,8 @@ def enter_session(
     whether that has happened already is for the caller to see, for it has no getppid() here.
 
     config: work, work_size, work_inodes; shm_size, 0 for none; proc, "pid", "full" or "none"; loopback. report, hold:
-    descriptors for the process that stays, see `init.main`. Returns {"proc": what there is, "vm": bytes of address
+    descriptors for the process that stays, see `init.main`; stay: what it does instead, given the session's pid.
+    Returns {"proc": what there is, "vm": bytes of address
     space in use, for `lockdown`}.
     """
     libc.prctl(libc.PR_SET_PDEATHSIG, 9)
@@ -158,6 +160,8 @@ def enter_session(
         libc.loopback_up()
     pid = fork()
     if pid:
+        if stay is not None:
+            stay(pid)
         init.main(pid, report, hold)
     for fd in (report, hold):
         if fd >= 0:

@@ -146,6 +146,12 @@ _CURES = {
 }
 
 
+def cures_of(tier: str, fault: libc.Denied) -> list[str]:
+    """What an administrator can change where a step was denied."""
+    found = {"abi": libc.landlock_abi(), "seccomp": libc.has_seccomp()}
+    return _cures(tier, [("failed", _as_data(fault))], found)
+
+
 def _cures(tier: str, steps: list[tuple[str, Any]], found: dict[str, Any]) -> list[str]:
     if not steps or steps[-1][0] != "failed":
         return []

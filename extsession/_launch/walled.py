@@ -1,0 +1,230 @@
+"""Isolated sessions, seen from the controller: clones of a template behind walls, and the processes of the full tier.
+
+In the full tier a session is in a PID namespace of its own, where it is number 2; process 1, its *init*, is a warden
+(`_worker/walled.py`). A signal to the number that the session has out here could hit another process once it has ended,
+for the init may collect it: so it is sent by a pidfd, which is looked up at Ready, before any of its code runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import tempfile
+from typing import Any
+
+from ..errors import IsolationUnavailable, LaunchError
+from ..options import Isolation
+from . import ends, marks, procfs, templates, tree
+from .base import ExitReport, Process, Spec
+from .local import LocalProcess, Warden
+from .template import CannotServe
+from .usage import Orphans
+
+#: where a session of the full tier has its work directory, as it sees it
+WORK = "/work"
+#: of the environment, where the caller says nothing else: all that is there
+_CLEAN = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": WORK,
+    "TMPDIR": WORK,
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "MALLOC_ARENA_MAX": "2",  # each arena of glibc reserves 64 MiB of address space
+}
+
+
+class WalledProcess(LocalProcess):
+    """A session's process in the full tier. root: the session that its namespace was made for; None: this one."""
+
+    def __init__(self, warden: Warden, mine: ends.Ends, first: bytes, mark: int, is_clone: bool = False) -> None:
+        super().__init__(warden, mine, first, mark, is_clone)
+        self._root: WalledProcess = self
+        self._inner = 0  # its number inside, where that is told before Ready
+        self._here = 0  # its number out here
+        self._pidfd = -1
+        self._inhabitants: Orphans | None = None  # of the namespace
+
+    # which process it is
+
+    def _on_pid(self, pid: int) -> None:
+        if self._root is self:
+            self.pid = pid  # the init's, by the template
+        else:
+            self._inner = pid
+
+    def pid_of(self, pid: int) -> int:
+        if not self._here:
+            self._find(pid)
+        return self._here
+
+    def _find(self, inner: int) -> None:
+        root = self._root
+        if root.pid is None:
+            root._early = root.read_leash()
+        if root.pid is None or self._gone:
+            return
+        for pid in procfs.children(root.pid, 1):
+            if procfs.innermost(pid) != inner:
+                continue
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(pid)
+                if procfs.innermost(pid) == inner:  # still the same process
+                    self._here, self._pidfd = pid, fd
+                    return
+                os.close(fd)
+
+    def _own_pid(self) -> int:
+        return self._here
+
+    def _orphans(self, pid: int) -> list[int]:
+        root = self._root
+        if root.pid is None:
+            return []
+        if root._inhabitants is None:
+            root._inhabitants = Orphans(root.pid)
+        return [each for each in root._inhabitants.of(self._here, self.mark) if each != self._here]
+
+    # what is done to it
+
+    def signal(self, pid: int, number: int) -> None:
+        if self.pid_of(pid) and self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill_tree(self, pid: int | None) -> None:
+        self._killed = True
+        if self._pidfd < 0 and pid is not None:
+            self._find(pid)
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        elif self._root is self and self.pid is not None and not self._gone:
+            tree.hasten(self.pid)  # it is not there yet, or not any more: all of its world goes
+        else:
+            super().kill_tree(None)
+            return
+        self.warden.wake()
+
+    def read_leash(self) -> ExitReport | None:
+        report = super().read_leash()
+        if report is not None and self._here and report.exit_code is None and report.signal is None:
+            # its init is dead, and the kernel has ended all that was in its namespace
+            return dataclasses.replace(report, signal=signal.SIGKILL, why="")
+        return report
+
+    def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
+        clone, mark, theirs = super().prepare_clone()
+        assert isinstance(clone, WalledProcess)
+        clone._root = self._root
+        return clone, mark, theirs
+
+    def stand_apart(self) -> None:
+        if self._outer is not None:
+            self._await_pid(lambda: bool(self._inner))
+            if self._inner and self.pid_of(self._inner):
+                self._outer.expel(self._here)
+
+    def usage(self, pid: int, pss: bool) -> Any:
+        return super().usage(self.pid_of(pid), pss)
+
+    def confine(self, pid: int, limits: Any) -> frozenset[str]:
+        return super().confine(self.pid_of(pid), limits) if self.pid_of(pid) else frozenset()
+
+    def sample(self, pid: int, memory: int | None) -> Any:
+        return super().sample(self.pid_of(pid), memory)
+
+    def change_limit(self, pid: int, name: str, value: int) -> None:
+        super().change_limit(self.pid_of(pid), name, value)
+
+    def let_go(self) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        super().let_go()
+
+
+class _WeakProcess(LocalProcess):
+    """A session's process in the weak tier, which has a folder of the host."""
+
+    work = ""
+
+    def let_go(self) -> None:
+        super().let_go()
+        if self.work and self._owned:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+
+class WalledLauncher:
+    """Clones an isolated template: of the full tier, or, where that is acceptable and the host allows no more, weak."""
+
+    def __init__(self, isolation: Isolation) -> None:
+        self._isolation = isolation
+
+    def launch(self, spec: Spec) -> Process:
+        """A session; IsolationUnavailable, LaunchError. May take as long as its template needs."""
+        refused: IsolationUnavailable | None = None
+        for tier in ("full", "weak") if self._isolation.tier == "weak" else ("full",):
+            wanted = self._spec(spec, tier)
+            if marks.step() and templates.denied(wanted) is None:
+                try:
+                    return self._clone(wanted, tier)
+                except IsolationUnavailable as error:
+                    templates.note_denied(wanted, error)
+            refused = templates.denied(wanted)
+        raise refused or IsolationUnavailable("isolation needs Linux", python=spec.interpreter.path, step="platform")
+
+    def _clone(self, spec: Spec, tier: str) -> Process:
+        if tier == "full":
+            return self._by_template(spec)
+        work = tempfile.mkdtemp(prefix="extsession-work-")
+        try:
+            if os.geteuid() == 0:
+                uid = self._isolation.uid or ACCOUNT
+                os.chown(work, uid, uid)
+            process = self._by_template(dataclasses.replace(spec, work=work))
+            process.work = work  # type: ignore[attr-defined]
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        return process
+
+    def _by_template(self, spec: Spec) -> LocalProcess:
+        try:
+            return templates.launch(spec)
+        except CannotServe as fault:
+            why = str(fault) or "there can be no template for it"
+            raise LaunchError(
+                f"{spec.interpreter.path} cannot be isolated: {why}", python=spec.interpreter.path
+            ) from None
+
+    def may_block(self, spec: Spec) -> bool:
+        return not templates.is_ready(self._spec(spec, "full"))
+
+    def _spec(self, spec: Spec, tier: str) -> Spec:
+        isolation = self._isolation
+        walls = {
+            "tier": tier,
+            "network": isolation.network,
+            "loopback": isolation.loopback,
+            "read": list(isolation.read),
+            "work_size": isolation.work_size,
+            "work_inodes": isolation.work_inodes,
+            "step": marks.step(),
+            "limits": {},
+            **({} if isolation.uid is None else {"uid": isolation.uid, "gid": isolation.uid}),
+            **({"work": WORK} if tier == "full" else {}),
+        }
+        return dataclasses.replace(spec, cwd="/", env={**_CLEAN, **isolation.env}, walls=walls)
+
+
+#: who sessions of root are in the weak tier: as `_worker/confine/namespaces.py` has it
+ACCOUNT = 65521
+
+
+def makes(tier: str) -> type[LocalProcess]:
+    """The kind of process that a template of this tier makes."""
+    return WalledProcess if tier == "full" else _WeakProcess
