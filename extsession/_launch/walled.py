@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from typing import Any
 
 from ..errors import IsolationUnavailable, LaunchError
@@ -43,6 +44,8 @@ class WalledProcess(LocalProcess):
     def __init__(self, warden: Warden, mine: ends.Ends, first: bytes, mark: int, is_clone: bool = False) -> None:
         super().__init__(warden, mine, first, mark, is_clone)
         self._root: WalledProcess = self
+        self._members = 1  # of its namespace, that have not been let go of
+        self._counting = threading.RLock()  # the collector may end a session in the middle of anything
         self._inner = 0  # its number inside, where that is told before Ready
         self._here = 0  # its number out here
         self._pidfd = -1
@@ -120,6 +123,8 @@ class WalledProcess(LocalProcess):
         clone, mark, theirs = super().prepare_clone()
         assert isinstance(clone, WalledProcess)
         clone._root = self._root
+        with self._root._counting:
+            self._root._members += 1
         return clone, mark, theirs
 
     def stand_apart(self) -> None:
@@ -144,7 +149,21 @@ class WalledProcess(LocalProcess):
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        root = self._root
+        with root._counting:
+            root._members -= 1
+            is_last = not root._members
+        if self is not root:
+            super().let_go()
+        if is_last:
+            root._end()
+
+    def _end(self) -> None:
+        """Close the leash that the warden outside has as well: it ends the init, with all that is in there."""
         super().let_go()
+
+
+WalledProcess.makes = WalledProcess
 
 
 class _WeakProcess(LocalProcess):
