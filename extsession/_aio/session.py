@@ -19,6 +19,7 @@ from .._engine.branch import MOST_TIME, stillborn, too_slow
 from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Options, Statistics, check_count, check_preload
+from .._engine.files import SessionFiles
 from .._engine.limits import InForce
 from .._engine.link import new_token
 from .._engine.machine import Phase, SessionMachine
@@ -32,6 +33,7 @@ from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
 from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits
 from .driver import Driver, abandon, driver_here, shown
+from .files import AsyncSessionFiles
 from .results import AsyncExtResults
 
 #: as InputCallback, and may be a coroutine function
@@ -538,6 +540,11 @@ class AsyncExtSession:
     def pid(self) -> int | None:
         """The process id of the session; None before it is there."""
         return None if self._core is None else self._core.pid
+
+    @property
+    def files(self) -> AsyncSessionFiles:
+        """The files in the work directory of an isolated session."""
+        return AsyncSessionFiles(SessionFiles(lambda: self._here().core.work_dir()))
 
     @property
     def walls(self) -> Walls | None:

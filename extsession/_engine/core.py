@@ -19,6 +19,7 @@ from .._launch.local import LocalLauncher, require_platform
 from .._launch.templates import WarmLauncher
 from .._launch.usage import TreeUsage
 from .._launch.walled import WalledLauncher
+from .._launch.workdir import WorkDir
 from .._protocol import messages, pickles, values
 from .._protocol.faults import CannotTravel, ProtocolFault
 from .._protocol.frames import MAX_CALL
@@ -446,6 +447,15 @@ class Core:
         """What is in force around it; None: it is not isolated, or not there yet."""
         isolation = self.options.isolation
         return None if isolation is None else walls_of(self.machine.ready, isolation.network)
+
+    def work_dir(self) -> WorkDir:
+        """Of an isolated session. TypeError: it is none; SessionDied, SessionClosed."""
+        self.machine.require_alive()
+        ready = self.machine.ready
+        found = None if ready is None else self.link.process.work_dir(ready["pid"])
+        if found is None:
+            raise TypeError("only an isolated session has a work directory of its own")
+        return found
 
     @property
     def is_starting(self) -> bool:

@@ -12,6 +12,7 @@ from .ends import Ends
 from .interpreter import Interpreter
 from .samples import Sample
 from .usage import TreeUsage
+from .workdir import WorkDir
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ class Process(Protocol):
 
     def pid_of(self, pid: int) -> int:
         """The number that a process, whose own number is `pid` where it is, has here; 0 if it is not known."""
+
+    def work_dir(self, pid: int) -> WorkDir | None:
+        """The work directory of an isolated session; None: it is none."""
 
     def signal(self, pid: int, number: int) -> None:
         """Send a signal to the session's process, if it has not ended."""

@@ -19,6 +19,7 @@ from . import cgroup, ends, environment, marks, memory_killer, payload, procfs, 
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 from .usage import Orphans, TreeUsage, of_tree
+from .workdir import WorkDir
 
 #: seconds that a warden, which has nothing left to do by then, is given to end
 _LAST_STEPS = 5.0
@@ -147,6 +148,9 @@ class LocalProcess:
 
     def pid_of(self, pid: int) -> int:
         return pid
+
+    def work_dir(self, pid: int) -> WorkDir | None:
+        return None
 
     def _orphans(self, pid: int) -> list[int]:
         """What the session has started, and whose parent has ended."""

@@ -23,6 +23,7 @@ from .base import ExitReport, Process, Spec
 from .local import LocalProcess, Warden
 from .template import CannotServe
 from .usage import Orphans
+from .workdir import WorkDir
 
 #: where a session of the full tier has its work directory, as it sees it
 WORK = "/work"
@@ -82,6 +83,9 @@ class WalledProcess(LocalProcess):
 
     def _own_pid(self) -> int:
         return self._here
+
+    def work_dir(self, pid: int) -> WorkDir:
+        return WorkDir(f"/proc/{self.pid_of(pid)}/root{WORK}")
 
     def _orphans(self, pid: int) -> list[int]:
         root = self._root
@@ -171,6 +175,9 @@ class _WeakProcess(LocalProcess):
 
     work = ""
 
+    def work_dir(self, pid: int) -> WorkDir:
+        return WorkDir(self.work)
+
     def let_go(self) -> None:
         super().let_go()
         if self.work and self._owned:
@@ -186,7 +193,7 @@ class WalledLauncher:
     def launch(self, spec: Spec) -> Process:
         """A session; IsolationUnavailable, LaunchError. May take as long as its template needs."""
         refused: IsolationUnavailable | None = None
-        for tier in ("full", "weak") if self._isolation.tier == "weak" else ("full",):
+        for tier in acceptable(self._isolation):
             wanted = self._spec(spec, tier)
             if marks.step() and templates.denied(wanted) is None:
                 try:
@@ -242,6 +249,11 @@ class WalledLauncher:
 
 #: who sessions of root are in the weak tier: as `_worker/confine/namespaces.py` has it
 ACCOUNT = 65521
+
+
+def acceptable(isolation: Isolation) -> tuple[str, ...]:
+    """Tiers, the best first."""
+    return ("full", "weak") if isolation.tier == "weak" else ("full",)
 
 
 def makes(tier: str) -> type[LocalProcess]:

@@ -14,6 +14,7 @@ from .._engine.branch import MOST_TIME, stillborn, too_slow
 from .._engine.call import Call, State
 from .._engine.completion import Completion
 from .._engine.core import Core, Given, Options, Statistics, check_count, check_preload
+from .._engine.files import SessionFiles
 from .._engine.limits import InForce
 from .._engine.link import new_token
 from .._engine.machine import Phase
@@ -481,6 +482,11 @@ class ExtSession:
     def pid(self) -> int | None:
         """The process id of the session; None before it is there."""
         return self._core.pid
+
+    @property
+    def files(self) -> SessionFiles:
+        """The files in the work directory of an isolated session."""
+        return SessionFiles(lambda: self._core.work_dir())
 
     @property
     def walls(self) -> Walls | None:
