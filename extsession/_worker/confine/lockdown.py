@@ -74,8 +74,8 @@ def full(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[str, Any]:
     """In a session among the host's processes. Takes the place of `namespaces`; config as in `full`. Denied.
 
-    work: a folder of the host, the session's own. read: paths besides the system's and the interpreter's. uid and gid to
-    become, for root. The process may not start others, so it must be what it is to be: threads are all that it can have.
+    work: a folder of the host, the session's own. read: paths besides the system's and the interpreter's. uid and gid
+    to become, for root. The process may not start others, so it must be what it is to be: threads are all it can have.
     """
     abi = _held(config, libc.landlock_abi())
     if abi < landlock.LEAST:
