@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: names of limits in a config -> number of resource; "as" and "data" count from what is in use
+#: names of limits in a config -> number of resource. "as" counts from what is in use; "nproc" counts a session's own
+#: processes and threads in its user namespace, but all of the user's in the weak tier, where threads are all there is
 _LIMITS = {
     "cpu": 0,
     "fsize": 1,

@@ -29,7 +29,10 @@ def test_every_interpreter(each_python: Any, user: str, runner: Any, reached: di
 def test_the_payload_has_it_and_sessions_do_not_load_it() -> None:
     names = set(payload.sources())
     assert {"_worker.confine", "_worker.confine.libc", "_worker.confine.policy"} <= names
-    assert not any(name.startswith("_worker.confine") for name in payload._EAGER)
+    plain = payload.first_bytes(payload.compiled(), {})
+    isolated = payload.first_bytes(payload.compiled(), {"isolation": True})
+    assert b"_worker.confine.libc" not in plain
+    assert b"_worker.confine.libc" in isolated
     with ExtSession(warm=False) as session:
         found = session.execute(
             "import gc\nprint([m for m in gc.get_objects() if type(m) is type(gc) and 'confine' in m.__name__])"
