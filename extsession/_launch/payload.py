@@ -38,6 +38,9 @@ _EAGER = frozenset(
     ]
 )
 
+#: what only an isolated session needs: it is sent where its settings have "isolation"
+_CONFINE = "_worker.confine"
+
 STAGE0 = """\
 import builtins, gc, os, sys, marshal
 gc.disable()
@@ -89,15 +92,19 @@ def compiled() -> bytes:
 
 
 @functools.lru_cache(16)
-def _halves(modules: bytes) -> tuple[bytes, bytes]:
+def _parts(modules: bytes) -> tuple[bytes, bytes, bytes]:
+    """What is sent first, the rest, and the rest for who is to be isolated."""
     codes: dict[str, bytes] = marshal.loads(modules)
     eager = {name: code for name, code in codes.items() if name in _EAGER}
-    later = {name: code for name, code in codes.items() if name not in _EAGER}
-    return marshal.dumps(eager, _VERSION), marshal.dumps(later, _VERSION)
+    isolated = {name: code for name, code in codes.items() if name not in _EAGER}
+    later = {name: code for name, code in isolated.items() if not name.startswith(_CONFINE)}
+    return marshal.dumps(eager, _VERSION), marshal.dumps(later, _VERSION), marshal.dumps(isolated, _VERSION)
 
 
 def first_bytes(modules: bytes, config: dict[str, Any]) -> bytes:
     """What stage 0 reads from the channel: three marshalled dicts, each behind its length."""
-    eager, later = _halves(modules)
+    eager, later, isolated = _parts(modules)
+    if config.get("isolation"):
+        later = isolated
     settings = marshal.dumps(config, _VERSION)
     return b"".join(len(each).to_bytes(4, "little") + each for each in (eager, settings, later))

@@ -23,7 +23,10 @@ def _runner() -> Any:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "user" in metafunc.fixturenames:
-        metafunc.parametrize("user", _runner().USERS, scope="session")
+        users = _runner().USERS
+        if "less" in metafunc.fixturenames:  # the same again with less: one user will do
+            users = users[-1:]
+        metafunc.parametrize("user", users, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -97,11 +97,30 @@ if before and look() != before:
     win('changed'); os.chmod(p, 0o644); os.removexattr(p, 'user.x') if os.listxattr(p) else None
 """)
 A["attributes by ioctl"] = Attack("""
-fd = os.open(HOST['secret'] if os.access(HOST['secret'], os.R_OK) and not os.path.exists('/work') else '.', os.O_RDONLY) if 0 else os.open(sys.executable, os.O_RDONLY)
-for number in (0x40086602, 0x401c5820, 0x40046602):
-    try: fcntl.ioctl(fd, number, bytes(64))
+open('mine', 'w').close(); fd = os.open('mine', os.O_RDONLY)
+flags = struct.pack('l', 0x40)  # no dump
+for number, value in ((0x40086602, flags), (0x401c5820, bytes(28)), (0x40806685, bytes(128)), (0x40087602, flags), (0x5000940e, bytes(1000))):
+    try: fcntl.ioctl(fd, number, value)
     except OSError as error:
-        if error.errno != errno.EPERM: win(hex(number))
+        if error.errno not in (errno.EPERM, errno.ENOTTY): win(hex(number))
+    else: win(hex(number))
+for number in (0x8901, 0x8902, 0x8927, 0x5207, 0x40085203):
+    attempt(hex(number), fcntl.ioctl, socket.socketpair()[0], number, struct.pack('i', os.getpid()) + bytes(60))
+""")
+A["programs for sockets"] = Attack("""
+one = socket.socketpair()[0]; code = struct.pack('HBBI', 6, 0, 0, 0); buffer = ctypes.create_string_buffer(code, 8)
+attempt('filter', one.setsockopt, socket.SOL_SOCKET, 26, struct.pack('HxxxxxxQ', 1, ctypes.addressof(buffer)))
+""")
+A["rare protocols"] = Attack("""
+for family in (2, 10):
+    for kind, protocol in ((1, 132), (1, 262), (1, 256), (2, 136), (2, 1), (2, 58), (6, 33), (3, 255), (5, 132)):
+        attempt('%d %d %d' % (family, kind, protocol), lambda: os.close(call('socket', family, kind, protocol)))
+""", tiers=("full",), config={"loopback": True}, control=False)
+A["names of control groups"] = Attack("""
+try: text = open('/proc/self/cgroup').read()
+except OSError: text = ''
+for line in text.splitlines():
+    if line.rpartition(':')[2] != '/': win(line)
 """, control=False)
 A["file handles"] = Attack("""
 handle = ctypes.create_string_buffer(struct.pack('Ii', 128, 0) + bytes(128)); mount = ctypes.c_int()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -61,6 +63,12 @@ import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 50)); resource.prlimit(0, resource.RLIMIT_NOFILE); os.nice(1); os.sched_setaffinity(0, os.sched_getaffinity(0))
 os.setpriority(os.PRIO_PROCESS, 0, 5); os.getloadavg; os.cpu_count(); time.sleep(0.001); os.times(); resource.getrusage(resource.RUSAGE_SELF)
 resource.setrlimit(10, (5, 5)); call('prctl', 15, b'name', 0, 0, 0)
+""",
+    "questions to descriptors": """
+import shutil, select
+assert not os.isatty(0); r, w = os.pipe(); os.write(w, b'xy'); assert struct.unpack('i', fcntl.ioctl(r, 0x541b, bytes(4)))[0] == 2
+os.set_blocking(r, False); os.set_inheritable(r, True); shutil.get_terminal_size(); a, b = socket.socketpair(); a.setblocking(False); a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000); a.settimeout(1)
+open('from', 'w').write('x' * 9999); shutil.copyfile('from', 'to'); shutil.copy2('from', 'too'); assert len(open('to').read()) == 9999
 """,
     "memory maps": "import mmap; m = mmap.mmap(-1, 1 << 20); m.write(b'x'); m.madvise(mmap.MADV_DONTNEED); bytearray(50 << 20)",
 }
@@ -179,6 +187,16 @@ assert open(HOST['secret']).read() == 'hunter2'
 attempt('write', open, HOST['secret'], 'w'); attempt('new', open, HOST['folder'] + '/new', 'w'); attempt('chmod', os.chmod, HOST['secret'], 0o600)
 """
     _check(runner.run("full", user, source, host, read=[host["folder"]]))
+
+
+def test_any_umask(user: str, runner: Any) -> None:
+    before = os.umask(0o077)
+    try:
+        _check(runner.run("full", user, "import subprocess, json\nsubprocess.run([sys.executable, '-c', ''], check=True)\nopen('/etc/passwd')"))
+        if user == "root":
+            _check(runner.run("full", user, "import json", interpreter=sys.executable))
+    finally:
+        os.umask(before)
 
 
 def test_the_network_of_the_host_where_asked_for(user: str, host: dict[str, Any], runner: Any) -> None:

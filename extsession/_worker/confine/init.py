@@ -23,7 +23,9 @@ def main(first: int, report: int = -1, hold: int = -1) -> None:
 
     report: gets a line "pid code status" when it has, code and status as `waitid` has them (a core is never made, so
     CLD_EXITED 1 and CLD_KILLED 2); pids are those inside. hold: stay, and report every child's end, until the other
-    end of this descriptor is closed: branches of a session are children of ours, and may outlive it.
+    end of this descriptor is closed, which ends all: branches of a session are children of ours, and may outlive it.
+    A line "pid signal" on it sends that signal to a child: nobody outside can do so safely, for whom we have reaped has
+    left its pid to others.
     """
     status = 70
     try:
@@ -65,6 +67,7 @@ def _reap(first: int, report: int) -> int:
 
 def _stay(first: int, report: int, hold: int) -> int:
     result = 70
+    orders = b""
     bell, ring = os.pipe()
     for fd in (bell, ring):
         os.set_blocking(fd, False)
@@ -85,7 +88,21 @@ def _stay(first: int, report: int, hold: int) -> int:
         if bell in ready:
             os.read(bell, _WOKEN)
         if hold in ready:
-            return result
+            data = os.read(hold, 4096)
+            if not data:
+                return result
+            *lines, orders = (orders + data).split(b"\n")
+            for line in lines:
+                _send(line)
+
+
+def _send(line: bytes) -> None:
+    try:
+        pid, number = [int(word) for word in line.split()]
+        if pid > 1:
+            os.kill(pid, number)
+    except (OSError, ValueError):  # it has ended
+        return
 
 
 def _wait(options: int) -> tuple[int, int]:

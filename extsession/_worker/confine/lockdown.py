@@ -18,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: names of limits in a config -> number of resource; "as" and "data" count from what is in use
+#: names of limits in a config -> number of resource. "as" counts from what is in use; "nproc" counts a session's own
+#: processes and threads in its user namespace, but all of the user's in the weak tier, where threads are all there is
 _LIMITS = {
     "cpu": 0,
     "fsize": 1,
@@ -74,8 +75,8 @@ def full(config: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
 def weak(config: dict[str, Any], facts: dict[str, Any] | None = None) -> dict[str, Any]:
     """In a session among the host's processes. Takes the place of `namespaces`; config as in `full`. Denied.
 
-    work: a folder of the host, the session's own. read: paths besides the system's and the interpreter's. uid and gid to
-    become, for root. The process may not start others, so it must be what it is to be: threads are all that it can have.
+    work: a folder of the host, the session's own. read: paths besides the system's and the interpreter's. uid and gid
+    to become, for root. The process may not start others, so it must be what it is to be: threads are all it can have.
     """
     abi = _held(config, libc.landlock_abi())
     if abi < landlock.LEAST:

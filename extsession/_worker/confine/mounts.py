@@ -31,6 +31,16 @@ def make_root(read: Iterable[str], work: str, network: bool, uid: int, gid: int)
     read: paths besides the system's. work: where each session mounts its folder. uid, gid: as seen inside. Denied.
     """
     binds, links = places.plan(read, network)
+    mask = os.umask(0o022)  # all that is made here is for another user to enter
+    try:
+        return _make(binds, links, work, network, uid, gid)
+    finally:
+        os.umask(mask)
+
+
+def _make(
+    binds: list[tuple[str, str]], links: list[tuple[str, str]], work: str, network: bool, uid: int, gid: int
+) -> bool:
     libc.mount(None, "/", None, libc.MS_REC | libc.MS_PRIVATE, step="mounts private")
     start = next(path for path in _ANYWHERE if os.path.isdir(path))
     libc.mount("tmpfs", start, "tmpfs", _SAFE, _ROOM, step="mount tmpfs")

@@ -61,6 +61,10 @@ def enter_base(config: dict[str, Any]) -> dict[str, Any]:
         _name(config)
         proc = mounts.make_root(paths, work, network, INSIDE, INSIDE)
         variant = "user"
+    try:
+        libc.unshare(libc.CLONE_NEWCGROUP)  # /proc/self/cgroup names no group of the host's then
+    except OSError:  # a kernel without: its names are no secret that anything depends on
+        pass
     return {"proc": proc, "variant": variant}
 
 

@@ -11,8 +11,16 @@ if TYPE_CHECKING:
 
 #: the system's own; links such as /lib -> usr/lib are made again
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
-#: of /etc only this: the linker's table, certificates, the time zone, and where Debian's links to libraries lead
-_ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl", "/etc/pki/tls", "/etc/pki/ca-trust", "/etc/localtime")
+#: of /etc only this: the linker's table, certificates, the time zone, fonts, and where Debian's links to libraries lead
+_ETC = (
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/ssl",
+    "/etc/pki/tls",
+    "/etc/pki/ca-trust",
+    "/etc/localtime",
+    "/etc/fonts",
+)
 #: what finding hosts needs, where there is a network
 _ETC_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf")
 #: made, or mounted, for each session

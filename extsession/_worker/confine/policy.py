@@ -90,11 +90,25 @@ _F_SETOWN, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ, _F_ADD_SEALS = 8
 _PR_SET_SECCOMP, _PR_SET_MM, _PR_SET_SYSCALL_USER_DISPATCH, _PR_SCHED_CORE = 22, 35, 59, 62
 _PR_SET_PTRACER = 0x59616D61
 _RLIMIT_CORE = 4
-#: TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD put words into the mouth of a terminal; FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS,
-#: FS_IOC_FSSETXATTR change a file that is open for reading only: ioctl_tty(2), ioctl_iflags(2)
-_IOCTLS = (0x5412, 0x541C, 0x541D, 0x5423, 0x40086602, 0x40046602, 0x401C5820)
+#: TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD: words put into the mouth of a terminal, ioctl_tty(2)
+_IOCTLS_DENIED = (0x5412, 0x541C, 0x541D, 0x5423)
+#: the only others: some change a file, or make one, by a descriptor that is open for reading (FS_IOC_SETFLAGS,
+#: FS_IOC_ENABLE_VERITY, those of btrfs and XFS), of which Landlock and modes of files know nothing
+_IOCTLS = (
+    *range(0x5401, 0x540C),  # TCGETS to TCFLSH
+    *(0x540F, 0x5410, 0x5411, 0x5413, 0x5414, 0x5429),  # TIOCGPGRP, TIOCSPGRP, TIOCOUTQ, TIOC[GS]WINSZ, TIOCGSID
+    *(0x541B, 0x5421, 0x5450, 0x5451, 0x5452),  # FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC
+    *(0x80086601, 0x80087601, 2),  # FS_IOC_GETFLAGS, FS_IOC_GETVERSION, FIGETBSZ
+    *(0x40049409, 0x4020940D),  # FICLONE, FICLONERANGE: into a file that is open for writing
+)
+_SIOC = (0xFFFFFF00, 0x8900)  # of sockets, where there are any
+_SOL_SOCKET = 1
+#: SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF: programs for the kernel
+_SOCKET_OPTIONS = (26, 50, 51, 52)
+#: others have the kernel load modules that hardly anybody uses
+_IP_PROTOCOLS = (0, 6, 17)
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
-_SOCK_STREAM, _SOCK_SEQPACKET, _SOCK_KIND = 1, 5, 15
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_KIND = 1, 2, 5, 15
 _S_IFMT, _S_IFCHR, _S_IFBLK = 0o170000, 0o020000, 0o060000
 
 
@@ -153,7 +167,13 @@ def _common(families: list[int]) -> dict[str, Any]:
     rules["personality"] = ([(0, "==", 0xFFFFFFFF, ALLOW)], _EPERM)  # to ask; others switch protections off
     rules["mknod"] = _mknod(1)
     rules["mknodat"] = _mknod(2)
-    rules["ioctl"] = ([(1, "==", number, _EPERM) for number in _IOCTLS], ALLOW)
+    ioctls: list[Any] = [(1, "==", number, ALLOW) for number in _IOCTLS]
+    ioctls += [(1, "==", number, _EPERM) for number in _IOCTLS_DENIED]
+    if families:
+        ioctls.append((1, "&==", _SIOC, ALLOW))
+    rules["ioctl"] = (ioctls, error(errno.ENOTTY))
+    options = [(2, "==", option, _EPERM) for option in _SOCKET_OPTIONS]
+    rules["setsockopt"] = ([(1, "==", _SOL_SOCKET, (options, ALLOW))], ALLOW)
     refused = (_F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ, _F_ADD_SEALS)
     rules["fcntl"] = ([(1, "==", number, _EPERM) for number in refused], ALLOW)
     refused = (_PR_SET_SECCOMP, _PR_SET_MM, _PR_SET_SYSCALL_USER_DISPATCH, _PR_SCHED_CORE)
@@ -162,10 +182,15 @@ def _common(families: list[int]) -> dict[str, Any]:
     rules["setrlimit"] = ([(0, "==", _RLIMIT_CORE, _NOTHING)], ALLOW)
     rules["prlimit64"] = ([(1, "==", _RLIMIT_CORE, ([(2, "set", 0, _NOTHING)], ALLOW))], ALLOW)
     if families:
-        allowed_families: list[Any] = [(0, "==", family, ALLOW) for family in families]
+        protocols: Any = ([(2, "==", protocol, ALLOW) for protocol in _IP_PROTOCOLS], _EPERM)
+        ip = [(1, "&==", (_SOCK_KIND, kind), protocols) for kind in (_SOCK_STREAM, _SOCK_DGRAM)]
+        sockets: list[Any] = []
+        if _AF_UNIX in families:
+            sockets.append((0, "==", _AF_UNIX, ALLOW))
         if _AF_INET in families:
-            allowed_families.append((0, "==", _AF_NETLINK, ([(2, "==", 0, ALLOW)], _EPERM)))  # NETLINK_ROUTE
-        rules["socket"] = (allowed_families, _EPERM)
+            sockets += [(0, "==", family, (ip, _EPERM)) for family in (_AF_INET, _AF_INET6)]
+            sockets.append((0, "==", _AF_NETLINK, ([(2, "==", 0, ALLOW)], _EPERM)))  # NETLINK_ROUTE
+        rules["socket"] = (sockets, _EPERM)
     else:
         rules["socket"] = _EPERM
     # an end of a datagram pair can send anywhere, as to a socket of the host that has a path

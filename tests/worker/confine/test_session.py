@@ -29,7 +29,10 @@ def test_every_interpreter(each_python: Any, user: str, runner: Any, reached: di
 def test_the_payload_has_it_and_sessions_do_not_load_it() -> None:
     names = set(payload.sources())
     assert {"_worker.confine", "_worker.confine.libc", "_worker.confine.policy"} <= names
-    assert not any(name.startswith("_worker.confine") for name in payload._EAGER)
+    plain = payload.first_bytes(payload.compiled(), {})
+    isolated = payload.first_bytes(payload.compiled(), {"isolation": True})
+    assert b"_worker.confine.libc" not in plain
+    assert b"_worker.confine.libc" in isolated
     with ExtSession(warm=False) as session:
         found = session.execute(
             "import gc\nprint([m for m in gc.get_objects() if type(m) is type(gc) and 'confine' in m.__name__])"
@@ -93,6 +96,58 @@ def test_init_stays_for_branches(user: str, runner: Any, reached: dict[str, Any]
     )
     lines = done.stdout.decode().split("\n")
     assert lines[:3] == ["b'2 2 9\\n3 1 5\\n'", "(0, 0)", "137"], done
+
+
+SIGNALLED = """
+import json, os, signal, sys
+load = loader(sys.argv[1]).load
+libc, namespaces, lockdown = [load("_worker.confine." + n) for n in ("libc", "namespaces", "lockdown")]
+namespaces.enter_base({})
+config = lockdown.prepare({})
+report, told = os.pipe()
+held, hold = os.pipe()
+pid = libc.clone(namespaces.session_flags(config) | signal.SIGCHLD)
+if pid == 0:
+    facts = namespaces.enter_session(config, told, held)
+    lockdown.full(config, facts)
+    os.close(hold); os.close(report)
+    def interrupted(*_): raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        os.write(1, b"up\\n")
+        while True: signal.pause()
+    except KeyboardInterrupt:
+        os.write(1, b"interrupted\\n")
+        os.close(1)
+        while True: signal.pause()
+os.close(told); os.close(held)
+sys.stdin.buffer.read(1)
+for order in (b"nonsense\\n1 9\\n-1 9\\n999 9\\n2", b" 2\\n"):
+    os.write(hold, order)
+sys.stdin.buffer.read(1)
+os.close(hold)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), os.read(report, 10))
+"""
+
+
+def test_init_sends_signals_and_ends_with_its_hold(user: str, runner: Any, reached: dict[str, Any]) -> None:
+    if not reached["full"]["reached"]:
+        pytest.skip(f"this host does not allow the full tier: {reached['full']['cure']}")
+    child = subprocess.Popen(
+        [runner.python(user), "-I", "-B", "-c", runner.DRIVER.replace("\nmain()\n", SIGNALLED), str(runner.ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        bufsize=0,
+        **runner.identity(user),
+    )
+    with child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.read(3) == b"up\n"
+        child.stdin.write(b"x")
+        assert child.stdout.read(12) == b"interrupted\n"
+        child.stdin.write(b"x")
+        assert child.stdout.read().split(b"\n")[0] == b"70 b''"
 
 
 def test_rights_by_abi() -> None:
