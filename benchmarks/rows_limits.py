@@ -108,6 +108,8 @@ def _hog(source: str, groups: bool) -> float:
     """Bytes that it has filled. One process alone gets a MemoryError, and its session goes on; others end it."""
     limits = Limits(memory=_LIMIT)
     with tempfile.NamedTemporaryFile() as count, _without_groups(groups), ExtSession(limits=limits) as session:
+        if groups != ("group" in session.limits_in_force()["memory"].mechanism):
+            raise RuntimeError("held by another mechanism")
         session.execute(_STEPS.format(path=count.name)).wait()
         results = session.execute(source).wait(_PATIENCE)
         if source is _ALONE:
