@@ -40,9 +40,9 @@ def judged(results: Any) -> str:
     return f"{completion.outcome.value} {'+'.join(step.value for step in completion.steps)}"
 
 
-def _stall(session: Any) -> None:
+def _stall(session: Any, timeout: float = TIMEOUT) -> None:
     """Until the end of the call is there to be read, unless somebody has read it, and its deadline is over."""
-    end = time.monotonic() + TIMEOUT + AFTER
+    end = time.monotonic() + timeout + AFTER
     poll = select.poll()
     poll.register(session._core.link.process.channel.fileno(), select.POLLIN)
     poll.poll(200)
@@ -53,16 +53,17 @@ def _stall(session: Any) -> None:
 def blocked_hub(tries: int) -> Counter[str]:
     """The hub keeps the session, and is blocked by the callback of another one."""
     found: Counter[str] = Counter()
+    timeout = 0.05  # the hub comes to look after 5 ms
     with ExtSession() as session, ExtSession() as other:
         for number in range(tries):
-            results = session.execute(_SOURCE, timeout=TIMEOUT)
+            results = session.execute("import time; time.sleep(0.04)", timeout=timeout)
             over = threading.Event()
 
             def block(_: ExtResults, over: threading.Event = over) -> None:
-                _stall(session)
+                _stall(session, timeout)
                 over.set()
 
-            time.sleep(0.006)  # the hub has come to watch it
+            time.sleep(0.006)
             other.execute(f"{number}").add_done_callback(block)
             over.wait(30)
             found[judged(results.wait())] += 1

@@ -292,7 +292,7 @@ def test_the_table_of_timeouts(capsys: pytest.CaptureFixture[str]) -> None:
 
     timeouts.main(["--tries", "1", "--only", "sleeps", "stops-itself"])  # how late they are is not for a test to judge
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[2:4]] == [["sleeps", "interrupt"], ["stops-itself", "kill"]]
+    assert [line.split()[:2] for line in lines[2:4]] == [["stops-itself", "kill"], ["sleeps", "interrupt"]]
 
 
 def test_the_table_of_stalls(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,8 @@ with setsid or a double fork. A charge that has ended stays a zombie until the c
 and let go of its leash, so its pid cannot come to mean another process.
 
 It waits and does not poll: a pidfd of each charge tells that it has ended, where there are such (Linux 5.3, Python
-3.9), and SIGCHLD that anybody has, also of those that were killed below a charge: they are our children by then. Looking
-again after a pause is for what cannot be waited for.
+3.9), and SIGCHLD that anybody has, also of those that were killed below a charge: they are our children by then.
+Looking again after a pause is for what cannot be waited for.
 
 Whose an orphan is, when there are several charges, its *mark* tells: the limit RLIMIT_LOCKS, which means nothing
 to kernels since 2.4.25, is inherited by all that a process starts, survives setsid and exec, and can be read by
