@@ -16,9 +16,29 @@ from .harness import ROWS, Bench, Row
 
 def load_rows() -> list[Row]:
     """All rows, in the order of the table."""
-    from . import rows_branch, rows_kill, rows_output, rows_roundtrip, rows_scale, rows_start, rows_values, rows_warm
+    from . import (
+        rows_branch,
+        rows_kill,
+        rows_limits,
+        rows_output,
+        rows_roundtrip,
+        rows_scale,
+        rows_start,
+        rows_values,
+        rows_warm,
+    )
 
-    modules = (rows_roundtrip, rows_values, rows_output, rows_start, rows_warm, rows_branch, rows_scale, rows_kill)
+    modules = (
+        rows_roundtrip,
+        rows_values,
+        rows_output,
+        rows_start,
+        rows_warm,
+        rows_branch,
+        rows_scale,
+        rows_kill,
+        rows_limits,
+    )
     order = [module.__name__ for module in modules]
     return sorted(ROWS, key=lambda row: order.index(row.prepare.__module__))
 

@@ -29,7 +29,7 @@ import subprocess
 grown = [subprocess.Popen(["sleep", "1000"]).pid for _ in range({count})]
 """
 # five ways in turn: a child, one in a session of its own, a daemon by a double fork, nohup, one without descriptors
-_EVERY_WAY = """
+EVERY_WAY = """
 import os, signal, time
 def start(way):
     reading, writing = os.pipe()
@@ -167,7 +167,7 @@ def kill(bench: Bench) -> None:
 )
 def kill_away(bench: Bench) -> None:
     bench.rounds = bench.pick(31, 7)
-    _prepare(bench, _EVERY_WAY.format(count=5), peers=False)
+    _prepare(bench, EVERY_WAY.format(count=5), peers=False)
 
 
 @row(
@@ -179,7 +179,7 @@ def kill_away(bench: Bench) -> None:
 )
 def kill_many(bench: Bench) -> None:
     bench.rounds = bench.pick(9, 3)
-    _prepare(bench, _EVERY_WAY.format(count=200), peers=False)
+    _prepare(bench, EVERY_WAY.format(count=200), peers=False)
 
 
 ORPHANED = "the controller killed, all gone"

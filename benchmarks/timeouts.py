@@ -23,7 +23,7 @@ LADDER = Ladder(interrupt=0.4, terminate=0.1)
 #: seconds: of those that an interrupt ends; of others
 SOON, LATER = 0.03, 0.1
 #: seconds that it takes the code itself to react to an interrupt, and why
-SLOW = {"full-pipe-of-child": (0.25, "after a KeyboardInterrupt, Popen.wait() waits 0.25 s for the child, too (CPython)")}
+SLOW = {"full-pipe-of-child": (0.25, "after a KeyboardInterrupt, Popen.wait() waits 0.25 s for the child (CPython)")}
 
 
 def due(program: Program) -> float:

@@ -285,3 +285,18 @@ def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import soak_templates
 
     assert soak_templates.main(["--sessions", "20"]) == 0, capsys.readouterr().out
+
+
+def test_the_table_of_timeouts(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import timeouts
+
+    timeouts.main(["--tries", "1", "--only", "sleeps", "stops-itself"])  # how late they are is not for a test to judge
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[2:4]] == [["stops-itself", "kill"], ["sleeps", "interrupt"]]
+
+
+def test_the_table_of_stalls(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import stalls
+
+    assert stalls.main(["--tries", "2", "--only", "blocked-trio"]) == 0
+    assert capsys.readouterr().out.split() == "blocked-trio 2 tries: 2 finished 0 wrong".split()

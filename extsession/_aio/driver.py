@@ -116,7 +116,7 @@ class Driver(ABC):
         if self.link.closed:
             return
         give()
-        self.link.step(time.monotonic(), [])
+        self.link.pass_time(time.monotonic())
         self._deliver()
         self._rearm()
 
@@ -427,7 +427,7 @@ def abandon(core: Core) -> None:
         return
     try:
         core.machine.kill()
-        core.link.step(time.monotonic(), [])
+        core.link.pass_time(time.monotonic())
     finally:
         core.link.close()
 

@@ -11,8 +11,8 @@ from .._launch.workdir import MOST, FileInfo, WorkDir
 class SessionFiles:
     """Files of an isolated session: put, got, listed and deleted from outside, also while its code runs.
 
-    Names are relative to the work directory, with "/". No link is followed. The directory is gone with the session. For
-    all of them: ValueError for names that lead out of it; SessionClosed or SessionDied where there is no session; OSError
+    Names are relative to the work directory, with "/". No link is followed. The directory is gone with the session.
+    For all of them: ValueError for names that lead out of it; SessionClosed or SessionDied where there is no session; OSError
     as of files anywhere (FileNotFoundError, no space left).
     """
 

@@ -51,6 +51,7 @@ class Link:
         self.closed = False
         self.sent = 0  # bytes, through the channel
         self.received = 0
+        self.in_hand = False  # a thread is between `receive` and `take`, where nobody else sees what has arrived
         bounds = messages.TO_CONTROLLER_STRICT if strict else messages.TO_CONTROLLER
         self._bounds = bounds
         self._channel_open = False
@@ -124,9 +125,8 @@ class Link:
             except ProtocolFault as fault:
                 machine.on_fault(fault)
                 self._close_channel()
-            deadline = machine.next_deadline()
-            if deadline is not None and now >= deadline:
-                machine.on_time(now)
+            if self._is_due(now) and self._take_rest(now):
+                return
         else:
             self._close_channel()
             machine.on_eof(now)
@@ -142,10 +142,11 @@ class Link:
         self._watch.drop_pollable()
 
     def step(self, now: float, ready: list[tuple[int, int]] | None = None) -> None:
-        """Take in what has arrived, then let deadlines fire, then send. Never blocks."""
+        """Take in what has arrived, then let deadlines fire, then send. Never blocks. ready: what `wait` has found."""
         if self.closed:
             return
         machine = self.machine
+        waited = ready is not None
         if ready is None:
             ready = self._watch.look()
         channel_fd = self._channel_fd
@@ -153,11 +154,38 @@ class Link:
             self._read_channel(now)
         elif ready and self._read_all(ready, now):
             return
-        deadline = machine.next_deadline()
-        if deadline is not None and now >= deadline:
-            machine.on_time(now)
+        if self._is_due(now):
+            if not waited:
+                machine.on_time(now)
+            elif self._take_rest(now):
+                return
         if machine.outgoing or machine.orders:
             self._act()
+
+    def pass_time(self, now: float) -> None:
+        """As `step` where it is another's part to take in what arrives: if there is something, he judges, too."""
+        if self.closed:
+            return
+        if self._is_due(now) and not self.in_hand and not self._watch.look():
+            self.machine.on_time(now)
+        if self.machine.outgoing or self.machine.orders:
+            self._act()
+
+    def _is_due(self, now: float) -> bool:
+        deadline = self.machine.next_deadline()
+        return deadline is not None and now >= deadline
+
+    def _take_rest(self, now: float) -> bool:
+        """Read before judging: we may have been stopped between the wait and `now`, and a call may have ended since.
+
+        Whether the process has.
+        """
+        ready = self._watch.look()
+        if ready and self._read_all(ready, now):
+            return True
+        if self._is_due(now):
+            self.machine.on_time(now)
+        return False
 
     def _act(self) -> None:
         """Send and do what the machine wants: messages first, for a signal only rings for the one that was sent."""

@@ -39,7 +39,7 @@ _EAGER = frozenset(
 )
 
 #: what only an isolated session needs: it is sent where its settings have "isolation"
-_CONFINE = "_worker.confine"
+_CONFINE = ("_worker.confine", "_worker.walled")
 
 STAGE0 = """\
 import builtins, gc, os, sys, marshal
@@ -104,7 +104,7 @@ def _parts(modules: bytes) -> tuple[bytes, bytes, bytes]:
 def first_bytes(modules: bytes, config: dict[str, Any]) -> bytes:
     """What stage 0 reads from the channel: three marshalled dicts, each behind its length."""
     eager, later, isolated = _parts(modules)
-    if config.get("isolation"):
+    if config.get("isolation") or config.get("template", {}).get("isolation"):
         later = isolated
     settings = marshal.dumps(config, _VERSION)
     return b"".join(len(each).to_bytes(4, "little") + each for each in (eager, settings, later))

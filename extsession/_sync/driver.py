@@ -26,6 +26,8 @@ from .hub import Hub
 
 #: seconds after which a thread that waits for a queued call looks whether it was cancelled
 _QUEUE_LOOK = 0.1
+#: seconds that a thread that does not drive leaves to the one that does
+_MOMENT = 0.001
 
 
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
@@ -97,13 +99,13 @@ class Driver:
             if not self._driving.acquire(blocking=False):
                 return False
             try:
-                machine.attended = True
+                machine.attended = core.link.in_hand = True
                 data = core.link.receive()
                 if data is not None:
                     with self.lock:
                         core.link.take(data, time.monotonic())
             finally:
-                machine.attended = False
+                machine.attended = core.link.in_hand = False
                 self._driving.release()
                 if self._waiters:
                     self._wake()
@@ -131,8 +133,7 @@ class Driver:
                     self._wake()
             else:
                 with self.lock:
-                    # nothing has arrived, or the driving thread would not sleep: deadlines may fire
-                    self.core.link.step(time.monotonic(), [])
+                    self.core.link.pass_time(time.monotonic())
         finally:
             shield.down(before)
         self.deliver()
@@ -227,7 +228,8 @@ class Driver:
             self._waiters += 1
             try:
                 if self._driving.locked() and not is_done():
-                    self._changed.wait(None if until is None else max(0.0, until - time.monotonic()))
+                    # a moment in any case: if something has arrived, the thread that drives has to take it in first
+                    self._changed.wait(None if until is None else max(_MOMENT, until - time.monotonic()))
             finally:
                 self._waiters -= 1
         if until is not None and time.monotonic() >= until:

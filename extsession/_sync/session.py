@@ -559,7 +559,7 @@ def _order(driver: Driver, give: Callable[[], None]) -> None:
         if core.owner != os.getpid() or core.link.closed:
             return
         give()
-        core.link.step(time.monotonic(), [])
+        core.link.pass_time(time.monotonic())
     Hub.get().notice(driver)
 
 
@@ -583,7 +583,7 @@ def _abandon(driver: Driver, shelf: Shelf) -> None:
     Hub.dismiss(driver)
     with driver.lock:
         core.machine.kill()
-        core.link.step(time.monotonic(), [])
+        core.link.pass_time(time.monotonic())
         core.link.close()
     driver.deliver()
 

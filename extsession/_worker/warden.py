@@ -6,6 +6,10 @@ branches of those. On Linux it is a child subreaper: processes that lose their p
 with setsid or a double fork. A charge that has ended stays a zombie until the controller has taken the report
 and let go of its leash, so its pid cannot come to mean another process.
 
+It waits and does not poll: a pidfd of each charge tells that it has ended, where there are such (Linux 5.3, Python
+3.9), and SIGCHLD that anybody has, also of those that were killed below a charge: they are our children by then.
+Looking again after a pause is for what cannot be waited for.
+
 Whose an orphan is, when there are several charges, its *mark* tells: the limit RLIMIT_LOCKS, which means nothing
 to kernels since 2.4.25, is inherited by all that a process starts, survives setsid and exec, and can be read by
 anybody in /proc. Each session has one of its own (`_launch/marks.py`); what has none is the first charge's.
@@ -277,7 +281,7 @@ class Warden:
             if self._is_inside and not self._others(charge):
                 _kill(-1)  # all but ourselves, in one step: no fork is faster
             if orphans is None and sys.platform == "linux":
-                orphans = self._orphans()
+                orphans = self._orphans()  # all of `waiting` have ended, so what they have left is here by now
             below = self._below(charge, orphans or ())
             if below and now < charge.give_up:
                 self._end_orphans(below)
@@ -353,6 +357,8 @@ class Warden:
 
     def _orphans(self) -> list[int]:
         """Our children that are no charges. Those that have ended are collected: what is told to be gone is gone."""
+        if sys.platform != "linux":
+            return []
         ours = self._pids
         alive: list[int] = []
         ended: list[int] = []
