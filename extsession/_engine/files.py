@@ -12,8 +12,8 @@ class SessionFiles:
     """Files of an isolated session: put, got, listed and deleted from outside, also while its code runs.
 
     Names are relative to the work directory, with "/". No link is followed. The directory is gone with the session.
-    For all of them: ValueError for names that lead out of it; SessionClosed or SessionDied where there is no session; OSError
-    as of files anywhere (FileNotFoundError, no space left).
+    For all of them: ValueError for names that lead out of it; SessionClosed or SessionDied where there is no session;
+    OSError as of files anywhere (FileNotFoundError, no space left).
     """
 
     def __init__(self, find: Callable[[], WorkDir]) -> None:
