@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from ._engine.completion import Completion, Outcome, SessionState, Step, Usage
 from ._engine.core import Statistics
+from ._engine.host import host_report
 from ._engine.limits import InForce
 from ._engine.output import OutputChunk, RichOutput
 from ._engine.pool import PoolStatistics
@@ -126,6 +127,7 @@ __all__ = [
     "errors",
     "exteval",
     "extexec",
+    "host_report",
     "templates",
     "warm_up",
 ]

@@ -1,4 +1,4 @@
-"""`python -m extsession` and the `extsession` command. For now: its version, and what is to come."""
+"""`python -m extsession` and the `extsession` command. For now: `doctor`, and what is to come."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import __version__
+from . import ExtSessionError, __version__, doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,10 +19,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Persistent Python sessions in other processes.",
         epilog="The interactive console comes with a later release; until then: import extsession.",
     )
-    parser.add_argument("--version", action="version", version="extsession %s" % __version__)
-    parser.parse_args(argv)
+    parser.add_argument("--version", action="version", version=f"extsession {__version__}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    check = commands.add_parser(
+        "doctor",
+        help="say what this machine has and allows",
+        description="Try on this machine what sessions need: isolation, limits, interpreters, optional packages.",
+    )
+    check.add_argument("--json", action="store_true", help="for programs")
+    check.add_argument("--require", choices=doctor.TIERS, help="exit with status 1 if this tier is not to be had")
+    check.add_argument("--python", help="the interpreter of the sessions: a path, a version, an environment's folder")
+    given = parser.parse_args(argv)
+    if given.command == "doctor":
+        try:
+            return doctor.run(given.python, given.json, given.require)
+        except ExtSessionError as error:
+            print(f"extsession doctor: {error}", file=sys.stderr)
+            return 2
     print(
-        "extsession %s has no console yet: it comes with a later release. Try --help." % __version__,
+        f"extsession {__version__} has no console yet: it comes with a later release. Try --help.",
         file=sys.stderr,
     )
     return 2

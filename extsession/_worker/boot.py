@@ -78,6 +78,8 @@ def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     """Become a warden and its session. Returns in the session only, when it is to end as an interpreter ends."""
     sys.modules.pop("__future__", None)
     channel: int = config["channel"]
+    if "probe" in config:
+        _probe(codes, config, take)
     leash: int = config["leash"]
     registrar: int = config["registrar"]  # the warden's end; `announce` is the session's
     announce: int = config["announce"]
@@ -97,6 +99,17 @@ def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
         os.close(fd)
     status = _session(codes, config, take, parent)
     sys.exit(status)
+
+
+def _probe(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
+    """Not a session at all: say which walls this host allows, and end."""
+    fd: int = config["channel"]
+    codes.update(take(fd))
+    found = Loader(codes).load("_worker.confine.probe").probe(config=config["probe"])
+    data = marshal.dumps(found, 2)
+    while data:
+        data = data[os.write(fd, data) :]
+    os._exit(0)
 
 
 def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_ready: int) -> int:
