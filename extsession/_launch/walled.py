@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from .base import ExitReport, Process, Spec
 from .local import LocalProcess, Warden
 from .template import CannotServe
 from .usage import Orphans
-from .workdir import WorkDir
+from .workdir import WorkDir, remove
 
 #: where a session of the full tier has its work directory, as it sees it
 WORK = "/work"
@@ -181,7 +180,7 @@ class _WeakProcess(LocalProcess):
     def let_go(self) -> None:
         super().let_go()
         if self.work and self._owned:
-            shutil.rmtree(self.work, ignore_errors=True)
+            remove(self.work)
 
 
 class WalledLauncher:
@@ -214,7 +213,7 @@ class WalledLauncher:
             process = self._by_template(dataclasses.replace(spec, work=work))
             process.work = work  # type: ignore[attr-defined]
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
             raise
         return process
 

@@ -98,7 +98,8 @@ class Server:
 
     def own_descriptors(self) -> list[int]:
         """Descriptors of ours, which a clone gets anew."""
-        return [*self.channel.descriptors(), self._registrar, *self.router.pipes.values()]
+        registrar = self._registrar if self._family is None else self._family.registrar
+        return [*self.channel.descriptors(), registrar, *self.router.pipes.values()]
 
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
