@@ -19,6 +19,7 @@ from ._engine.host import HostReport, TierReport, host_report
 from ._engine.limits import InForce
 from ._engine.output import OutputChunk, RichOutput
 from ._engine.pool import PoolStatistics
+from ._engine.script import OverBudget, ScriptLimits, ScriptOutcome, ScriptProblem, ScriptStatus
 from ._engine.shelf import Checkpoint
 from ._engine.usage import SessionUsage
 from ._engine.walls import Walls
@@ -28,6 +29,7 @@ from ._protocol.records import ErrorInfo
 from ._sync.oneshot import ExecResult, ExtEval, exteval, extexec
 from ._sync.pool import SessionPool
 from ._sync.results import ExtResults
+from ._sync.script import Script, ScriptRunner, run_script
 from ._sync.session import ExtSession
 from ._worker.session import Session
 from .errors import (
@@ -45,6 +47,8 @@ from .errors import (
     PoolTimeout,
     ProtocolError,
     RemoteError,
+    ScriptError,
+    ScriptRejected,
     SessionClosed,
     SessionDied,
     ValueRefused,
@@ -56,9 +60,11 @@ if TYPE_CHECKING:
         AsyncExtEval,
         AsyncExtResults,
         AsyncExtSession,
+        AsyncScriptRunner,
         AsyncSessionPool,
         async_exteval,
         async_extexec,
+        async_run_script,
     )
 
 __version__ = "0.1.0"
@@ -67,9 +73,11 @@ _ASYNC = (
     "AsyncExtEval",
     "AsyncExtResults",
     "AsyncExtSession",
+    "AsyncScriptRunner",
     "AsyncSessionPool",
     "async_exteval",
     "async_extexec",
+    "async_run_script",
 )
 
 __all__ = [
@@ -77,6 +85,7 @@ __all__ = [
     "AsyncExtEval",
     "AsyncExtResults",
     "AsyncExtSession",
+    "AsyncScriptRunner",
     "AsyncSessionPool",
     "CallCancelled",
     "CallTimeout",
@@ -106,11 +115,20 @@ __all__ = [
     "NotReady",
     "Outcome",
     "OutputChunk",
+    "OverBudget",
     "PoolStatistics",
     "PoolTimeout",
     "ProtocolError",
     "RemoteError",
     "RichOutput",
+    "Script",
+    "ScriptError",
+    "ScriptLimits",
+    "ScriptOutcome",
+    "ScriptProblem",
+    "ScriptRejected",
+    "ScriptRunner",
+    "ScriptStatus",
     "Session",
     "SessionClosed",
     "SessionDied",
@@ -126,10 +144,12 @@ __all__ = [
     "Walls",
     "async_exteval",
     "async_extexec",
+    "async_run_script",
     "errors",
     "exteval",
     "extexec",
     "host_report",
+    "run_script",
     "templates",
     "warm_up",
 ]

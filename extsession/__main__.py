@@ -1,4 +1,4 @@
-"""`python -m extsession` and the `extsession` command. For now: `doctor`, and what is to come."""
+"""`python -m extsession` and the `extsession` command. For now: `doctor`, `script`, and what is to come."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import ExtSessionError, __version__, doctor
+from . import ExtSessionError, __version__, doctor, script_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +29,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("--json", action="store_true", help="for programs")
     check.add_argument("--require", choices=doctor.TIERS, help="exit with status 1 if this tier is not to be had")
     check.add_argument("--python", help="the interpreter of the sessions: a path, a version, an environment's folder")
+    script_command.add_arguments(
+        commands.add_parser(
+            "script",
+            help="run a locked-down script",
+            description="Run a script in an isolated session, with a budget of cycles; print what it has left as JSON. "
+            "Exit status: 0 finished, 1 failed, 2 rejected, 3 over budget.",
+        )
+    )
     given = parser.parse_args(argv)
+    if given.command == "script":
+        return script_command.main(given)
     if given.command == "doctor":
         try:
             return doctor.run(given.python, given.json, given.require)

@@ -184,11 +184,22 @@ class CheckpointGone(ExtSessionError):
 
 
 class ScriptRejected(ExtSessionError):
-    """A locked-down script uses what is not allowed. line: where; construct: what."""
+    """A locked-down script uses what is not allowed.
 
-    _facts = ("line", "construct")
+    line, column: where, from 1; construct: what; why: in words for its author; of the first of the `findings`, which
+    are dicts of these, and of `hint`.
+    """
+
+    _facts = ("line", "column", "construct", "why", "findings")
     line: int | None
+    column: int | None
     construct: str | None
+    why: str | None
+    findings: Sequence[dict[str, Any]] | None
+
+
+class ScriptError(ExtSessionError):
+    """To be raised by functions that scripts call: its text is what the script's author is shown."""
 
 
 class ProtocolError(ExtSessionError):

@@ -9,13 +9,16 @@ from __future__ import annotations
 from .oneshot import AsyncExtEval, async_exteval, async_extexec
 from .pool import AsyncSessionPool
 from .results import AsyncExtResults
+from .script import AsyncScriptRunner, async_run_script
 from .session import AsyncExtSession
 
 __all__ = [
     "AsyncExtEval",
     "AsyncExtResults",
     "AsyncExtSession",
+    "AsyncScriptRunner",
     "AsyncSessionPool",
     "async_exteval",
     "async_extexec",
+    "async_run_script",
 ]

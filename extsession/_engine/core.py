@@ -272,6 +272,10 @@ class Core:
         data, buffers = request.data, request.buffers
         return self._submit(messages.CALL, "", request.label, 0, timeout, data=data, buffers=buffers)
 
+    def script(self, name: str, data: bytes, timeout: float | None, host: Any = None) -> Call:
+        """Check a locked-down script, or run it; see `script.pack_run`. host: calls functions for it."""
+        return self._submit(messages.SCRIPT, "", name, messages.SAFE_ONLY, timeout, data=data, host=host)
+
     def get(self, name: str) -> Call:
         return self._submit(messages.GET, _name(name), name, 0, None)
 
@@ -375,6 +379,7 @@ class Core:
         data: bytes = b"",
         buffers: Any = (),
         sink: Callable[[Any], Any] | None = None,
+        host: Any = None,
     ) -> Call:
         limit = self.options.output_limit if output_limit == -1 else check_limit(output_limit)
         hard = self.options.limits.output
@@ -399,6 +404,8 @@ class Core:
             call.stdin = how
         if sink is not None:
             call.output.sink = sink
+        if host is not None:
+            call.host = host
         assert call.number <= MAX_CALL
         self.machine.advance(time.monotonic())
         if self.machine.outgoing:

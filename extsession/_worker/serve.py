@@ -181,6 +181,10 @@ class Server:
             from .branch import branch
 
             self._reply(branch(self, run), run, done)
+        elif action == messages.SCRIPT:
+            from .script.serve import run_script
+
+            self._reply(run_script(self, run.data), run, done)
         else:
             from .requests import answer
 
