@@ -81,15 +81,16 @@ class ScriptRunner:
         script: Script | str,
         globals: Mapping[str, Any] | None = None,
         *,
+        name: str = "script",
         functions: Mapping[str, Any] | None = None,
         limits: ScriptLimits | None = None,
     ) -> ScriptOutcome:
         """Run a script with these names, plain data; what came of it. What the script does wrong is on the outcome.
 
-        functions: besides the runner's. limits: instead of the runner's, and with no more memory or output than those.
+        name: of a script that is given as text. functions: besides the runner's. limits: instead of the runner's, and with no more memory or output than those.
         Raises ScriptRejected for a text that is no script; ValueRefused for a name that is no plain data.
         """
-        source, name = (script.source, script.name) if isinstance(script, Script) else (script, "script")
+        source, name = (script.source, script.name) if isinstance(script, Script) else (script, name)
         engine.check_source(source, name)
         limits = engine.check_limits(limits, self.limits)
         known = {**self._functions, **engine.check_functions(functions)}
