@@ -1,0 +1,67 @@
+"""What the controller wants to know of an interpreter that is to be in bubblewrap: asked in throwaway processes.
+
+There the world is made by another program, and by arguments: what of the host it is to have in there, only the
+interpreter can tell (`plan`); whether a session can be made in it, only somebody inside (`trial`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import libc, lockdown, mounts, namespaces, places, probe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+#: what is not held inside of it, whatever the host is like: its tmpfs takes a size, and no number of files
+MISSING = ("number of files in the work directory",)
+#: where it could not make a user namespace, as one that is setuid may do without: the kernel counts the processes of
+#: the host's user then
+_NO_USERS = "processes counted by the kernel"
+
+
+def plan(config: dict[str, Any]) -> dict[str, Any]:
+    """Outside. config: read, network. What to bind, to link and to write, as in the full tier (`mounts.make_root`)."""
+    network = config.get("network", False)
+    binds, links = places.plan([*places.python_paths(), *config.get("read", ())], network)
+    targets = [target for target, _ in binds]
+    files = mounts.etc_files(network, namespaces.INSIDE, namespaces.INSIDE)
+    return {
+        "binds": binds,
+        "links": links,
+        "files": {name: text for name, text in files.items() if name not in targets},
+        "devices": ["/dev/" + name for name in places.DEVICES if os.path.exists("/dev/" + name)],
+        "tmp": not any(places._is_below(target, "/tmp") for target in targets),
+        "watched": [path for path in _watched() if os.path.exists(path)],
+    }
+
+
+def _watched() -> list[str]:
+    """What changes when something is installed."""
+    sites = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    return [os.path.join(sys.prefix, "pyvenv.cfg"), *sites]
+
+
+def missing(walls: dict[str, Any]) -> list[str]:
+    """walls: users, whether there is a user namespace."""
+    return [*MISSING, *(() if walls["users"] else (_NO_USERS,))]
+
+
+def trial(config: dict[str, Any]) -> dict[str, Any]:
+    """Inside, as process 1: become a session, in a child. As a tier of `probe.probe`."""
+    told = probe._in_child(_become, config)
+    steps = told["steps"]
+    found = {"abi": libc.landlock_abi(), "seccomp": libc.has_seccomp()}
+    reached = bool(steps) and steps[-1] == ("ready", "")
+    return {"reached": reached, "steps": steps, "cure": probe._cures("bwrap", steps, found), "abi": found["abi"]}
+
+
+def _become(config: dict[str, Any], tell: Callable[[str, Any], None]) -> None:
+    tell("inside", "")
+    os.chdir(config["work"])
+    lockdown.full(config, {"vm": namespaces.address_space()})
+    tell("lockdown", "")
+    tell("ready", "")
+
