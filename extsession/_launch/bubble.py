@@ -64,12 +64,15 @@ class _Refused(Exception):
 
 
 class _World(NamedTuple):
-    """What has been found to work. plan: see `_worker/confine/bubble.py`; users, proc: whether there are such."""
+    """What has been found to work. plan: see `_worker/confine/bubble.py`; users, proc: whether it makes a user namespace
+    and mounts /proc; sizes: whether file systems in memory can have one.
+    """
 
     program: Program
     plan: dict[str, Any]
     users: bool
     proc: bool
+    sizes: bool
     abi: int
 
 
@@ -152,6 +155,8 @@ def _start(spec: Spec, interpreter: Interpreter, walls: dict[str, Any], world: _
     memory_killer.remember()
     mark = marks.new_mark()
     env, restore = variables_of_loading(environment.of_child(spec.env), spec.preload)
+    if b"PWD" not in env:
+        restore["PWD"] = None  # bubblewrap sets it
     with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
         mine, other = ends.make()
         undo.callback(mine.close)
@@ -186,7 +191,7 @@ def _start(spec: Spec, interpreter: Interpreter, walls: dict[str, Any], world: _
 
 
 def _told(walls: Mapping[str, Any], world: _World) -> dict[str, Any]:
-    return {**walls, "users": world.users, "proc": "full" if world.proc else "none"}
+    return {**walls, "users": world.users, "sizes": world.sizes, "proc": "pid" if world.proc else "none"}
 
 
 def _popen(
@@ -268,8 +273,10 @@ def _arguments(
     if plan["tmp"]:
         found += ["--symlink", work, "/tmp"]
     found += ["--proc", "/proc"] if world.proc else ["--dir", "/proc"]
-    found += ["--size", str(_SHM_SIZE), "--perms", "1777", "--tmpfs", "/dev/shm"]
-    found += ["--size", str(walls["work_size"]), "--perms", "0700", "--tmpfs", work]
+    for path, is_folder in plan["proc"] if world.proc else ():
+        found += ["--tmpfs", path] if is_folder else ["--ro-bind", "/dev/null", path]  # a device, where none may be
+    for path, size, mode in (("/dev/shm", _SHM_SIZE, "1777"), (work, walls["work_size"], "0700")):
+        found += [*(("--size", str(size)) if world.sizes else ()), "--perms", mode, "--tmpfs", path]
     return [*found, "--remount-ro", "/", "--chdir", "/"]
 
 
@@ -316,7 +323,7 @@ def _try(
     first: _Refused | None = None
     for users in (True, False) if is_setuid else (True,):
         for proc in (True, False):
-            world = _World(program, plan, users, proc, 0)
+            world = _World(program, plan, users, proc, not is_setuid, 0)  # of root's it takes no sizes
             found, said = _inside(interpreter, walls, env, world)
             if found is None:
                 cures = _cures_of(said, is_setuid)
@@ -448,5 +455,5 @@ def report(interpreter: Interpreter, walls: Mapping[str, Any], env: Mapping[str,
     except (LaunchError, OSError, ValueError) as error:
         found["steps"] = [("failed", {"text": str(error)})]
     else:
-        found.update(reached=True, steps=[("ready", "")], proc="full" if world.proc else "none", abi=world.abi)
+        found.update(reached=True, steps=[("ready", "")], proc="pid" if world.proc else "none", abi=world.abi)
     return found

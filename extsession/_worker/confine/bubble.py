@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: what is not held inside of it, whatever the host is like: its tmpfs takes a size, and no number of files
 MISSING = ("number of files in the work directory",)
+_SIZES = "size of the work directory"
 #: where it could not make a user namespace, as one that is setuid may do without: the kernel counts the processes of
 #: the host's user then
 _NO_USERS = "processes counted by the kernel"
@@ -34,8 +35,21 @@ def plan(config: dict[str, Any]) -> dict[str, Any]:
         "files": {name: text for name, text in files.items() if name not in targets},
         "devices": ["/dev/" + name for name in places.DEVICES if os.path.exists("/dev/" + name)],
         "tmp": not any(places._is_below(target, "/tmp") for target in targets),
+        "proc": _beside_processes(),
         "watched": [path for path in _watched() if os.path.exists(path)],
     }
+
+
+def _beside_processes() -> list[tuple[str, bool]]:
+    """What is in /proc and not about processes, and whether it is a folder: it will be covered, for bubblewrap cannot
+    mount one without (subset=pid).
+    """
+    try:
+        with os.scandir("/proc") as entries:
+            found = [(each.path, each.is_dir()) for each in entries if not (each.name.isdigit() or each.is_symlink())]
+    except OSError:
+        return []
+    return sorted(found)
 
 
 def _watched() -> list[str]:
@@ -45,8 +59,8 @@ def _watched() -> list[str]:
 
 
 def missing(walls: dict[str, Any]) -> list[str]:
-    """walls: users, whether there is a user namespace."""
-    return [*MISSING, *(() if walls["users"] else (_NO_USERS,))]
+    """walls: users, sizes: whether there are a user namespace, and a size of the work directory."""
+    return [*MISSING, *(() if walls["sizes"] else (_SIZES,)), *(() if walls["users"] else (_NO_USERS,))]
 
 
 def trial(config: dict[str, Any]) -> dict[str, Any]:
