@@ -19,6 +19,7 @@ import marshal
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -64,8 +65,8 @@ class _Refused(Exception):
 
 
 class _World(NamedTuple):
-    """What has been found to work. plan: see `_worker/confine/bubble.py`; users, proc: whether it makes a user namespace
-    and mounts /proc; sizes: whether file systems in memory can have one.
+    """What has been found to work. plan: see `_worker/confine/bubble.py`; users, proc, sizes: whether it makes a user
+    namespace, mounts /proc, and can give file systems in memory a size.
     """
 
     program: Program
@@ -79,6 +80,7 @@ class _World(NamedTuple):
 class BubbleProcess(WalledProcess):
     """A session's process in a bubblewrap of its own: the child of that is process 1 of the namespace."""
 
+    _init = -1  # process 1: bubblewrap collects it, so that its number may come to mean another one
     _folder = -1  # the work directory, which the session has handed over
     _said = -1  # what bubblewrap, and the interpreter before it was ours, have to say
 
@@ -91,12 +93,27 @@ class BubbleProcess(WalledProcess):
         return self._root
 
     def _look_for_init(self) -> None:
-        if self.pid is None and not self.warden.is_known_dead:
-            self.pid = next(iter(procfs.children(self.warden.popen.pid)), None)
+        outside = self.warden.popen.pid
+        if self.pid is not None or self.warden.is_known_dead:
+            return
+        for pid in procfs.children(outside):
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(pid)
+                if pid in procfs.children(outside):  # still the same process
+                    self.pid, self._init = pid, fd
+                    return
+                os.close(fd)
 
     def kill_tree(self, pid: int | None) -> None:
-        if self._root is self:
+        if self._pidfd < 0 and pid is not None:
+            self._find(pid)
+        if self._pidfd < 0 and self._root is self:
             self._look_for_init()
+            if self._init >= 0:  # the session is not there yet, or not any more: all of its world goes
+                self._killed = True
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._init, signal.SIGKILL)
+                return
         super().kill_tree(pid)
 
     def work_dir(self, pid: int) -> WorkDir:
@@ -130,10 +147,10 @@ class BubbleProcess(WalledProcess):
 
     def _end(self) -> None:
         super()._end()
-        for fd in (self._folder, self._said):
+        for fd in (self._init, self._folder, self._said):
             if fd >= 0:
                 os.close(fd)
-        self._folder = self._said = -1
+        self._init = self._folder = self._said = -1
 
 
 BubbleProcess.makes = BubbleProcess
@@ -203,7 +220,7 @@ def _popen(
     pass_fds: tuple[int, ...],
     said: int,
 ) -> subprocess.Popen[bytes]:
-    with _files(world.plan["files"]) as files:
+    with _files(world.plan["files" if world.users else "plain_files"]) as files:
         command = [*_arguments(world, walls, env, files), "--", python, "-c", payload.STAGE0, str(channel)]
         # no --die-with-parent: it means the thread that starts it, prctl(2). Process 1 has the leash, and before it
         # reads it the channel: it ends with either
@@ -224,8 +241,16 @@ def _identity(walls: Mapping[str, Any]) -> dict[str, Any]:
     """For Popen: limits do not hold root, nor do modes of files, so a session is never root outside."""
     if os.geteuid() != 0:
         return {}
-    uid = walls.get("uid", ACCOUNT)
-    return {"user": uid, "group": walls.get("gid", uid), "extra_groups": []}
+    uid, gid = _account(walls)
+    return {"user": uid, "group": gid, "extra_groups": []}
+
+
+def _account(walls: Mapping[str, Any]) -> tuple[int, int]:
+    """Who the session is, outside."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    uid: int = walls.get("uid", ACCOUNT)
+    return uid, walls.get("gid", uid)
 
 
 @contextlib.contextmanager
@@ -274,7 +299,8 @@ def _arguments(
         found += ["--symlink", work, "/tmp"]
     found += ["--proc", "/proc"] if world.proc else ["--dir", "/proc"]
     for path, is_folder in plan["proc"] if world.proc else ():
-        found += ["--tmpfs", path] if is_folder else ["--ro-bind", "/dev/null", path]  # a device, where none may be
+        # over files a device, where none may be: it cannot be opened
+        found += ["--tmpfs", path, "--remount-ro", path] if is_folder else ["--ro-bind", "/dev/null", path]
     for path, size, mode in (("/dev/shm", _SHM_SIZE, "1777"), (work, walls["work_size"], "0700")):
         found += [*(("--size", str(size)) if world.sizes else ()), "--perms", mode, "--tmpfs", path]
     return [*found, "--remount-ro", "/", "--chdir", "/"]
@@ -355,7 +381,8 @@ def _ask(interpreter: Interpreter, walls: Mapping[str, Any], env: Mapping[bytes,
         )
         number = theirs.fileno()
         theirs.close()
-        question = {"read": list(walls["read"]), "network": walls["network"]}
+        uid, gid = _account(walls)
+        question = {"read": list(walls["read"]), "network": walls["network"], "uid": uid, "gid": gid}
         data, printed = payload.answer(channel, child, _first(interpreter, number, "plan", question))
     try:
         plan: dict[str, Any] = marshal.loads(data)

@@ -66,6 +66,7 @@ def be(server: Server, config: dict[str, Any]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    server.accounts.get_ready()  # without it, it reads /proc, which may not be there
     try:
         server.family.get_ready()  # it opens files
     except CannotClone:  # who wants a branch is told so

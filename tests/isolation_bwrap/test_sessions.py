@@ -274,6 +274,7 @@ def test_process_one_is_killed(session: ExtSession) -> None:
     process = session._core.link.process
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not session.is_alive)
     with pytest.raises(SessionDied):
         session.eval("1")
 
@@ -295,6 +296,22 @@ async def _async() -> None:
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_async(backend: str) -> None:
     anyio.run(_async, backend=backend)
+
+
+def test_without_proc(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In most containers none can be mounted."""
+    monkeypatch.setattr(bubble, "_worlds", {})
+    inside = bubble._inside
+    cannot = (None, "bwrap: Can't mount proc on /newroot/proc: Operation not permitted")
+    monkeypatch.setattr(bubble, "_inside", lambda *given: cannot if given[-1].proc else inside(*given))
+    session = start(limits=Limits(memory=200 << 20))
+    assert session.walls is not None and session.walls.proc == "none"
+    assert session.eval("__import__('os').listdir('/proc')") == []
+    assert isinstance(session.execute("bytearray(400 << 20)").wait(SOON).error, MemoryError)
+    session.files.put("x", b"y")
+    assert run(session, "import subprocess; subprocess.run(['cat', 'x'], check=True)").stdout == "y"
+    with session.fork(force=True) as branch:
+        assert branch.eval("open('x').read()") == "y"
 
 
 # what is refused, and what doctor says
@@ -351,7 +368,7 @@ def test_it_is_denied_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
     start()
     arguments = bubble._arguments
     monkeypatch.setattr(bubble, "_arguments", lambda *given: [*arguments(*given), "--no-such-option"])
-    with pytest.raises(LaunchError, match="bubblewrap says: .*no-such-option"):
+    with pytest.raises(LaunchError, match=r"bubblewrap says: .*no-such-option"):
         start()
 
 

@@ -24,15 +24,23 @@ _NO_USERS = "processes counted by the kernel"
 
 
 def plan(config: dict[str, Any]) -> dict[str, Any]:
-    """Outside. config: read, network. What to bind, to link and to write, as in the full tier (`mounts.make_root`)."""
+    """Outside. What to bind, to link and to write, as in the full tier (`mounts.make_root`).
+
+    config: read, network; uid, gid, outside: in the names of users for who has no user namespace, "plain_files".
+    """
     network = config.get("network", False)
     binds, links = places.plan([*places.python_paths(), *config.get("read", ())], network)
     targets = [target for target, _ in binds]
-    files = mounts.etc_files(network, namespaces.INSIDE, namespaces.INSIDE)
+
+    def files(uid: int, gid: int) -> dict[str, str]:
+        found = mounts.etc_files(network, uid, gid)
+        return {name: text for name, text in found.items() if name not in targets}
+
     return {
         "binds": binds,
         "links": links,
-        "files": {name: text for name, text in files.items() if name not in targets},
+        "files": files(namespaces.INSIDE, namespaces.INSIDE),
+        "plain_files": files(config["uid"], config["gid"]),
         "devices": ["/dev/" + name for name in places.DEVICES if os.path.exists("/dev/" + name)],
         "tmp": not any(places._is_below(target, "/tmp") for target in targets),
         "proc": _beside_processes(),
