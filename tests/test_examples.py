@@ -11,11 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from extsession import host_report
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
 #: for each program, regular expressions that match whole lines of its stdout, in this order
 LINES = {
+    "agent_tool.py": [
+        r"data = \[3, 1, 4, 1, 5, 9, 2, 6\] -> done",
+        r"data\.clear\(\); .* -> ZeroDivisionError: division by zero",
+        r"total = .* -> mean 3\.875",
+        r"while True: data\.append\(total\) -> (LimitExceeded: .*|MemoryError: .*)",
+        r"import os; os\.abort\(\) -> SessionDied: the session crashed \(SIGABRT\).*",
+        r"sorted\(data\)\[-1\], total -> \(9, 3\.875\)",
+    ],
     "branch_and_rollback.py": [
         r"loss at the start: \d+\.\d+",
         r"best rate of ten: 0\.16, loss \d\.\de-\d+",
@@ -117,6 +127,20 @@ LINES = {
         r" +it ran .*time\.sleep\(60\)\", with \d+ MB at most",
         r"process number 6 of the session; kept is 43",
     ],
+    "untrusted.py": [
+        r"walls: full, by user namespace, .*seccomp.*",
+        r"its sum: 12 its rows: \[3, 4, 5\]",
+        r"read your files: failed \(FileNotFoundError\)",
+        r"look around: failed \(FileNotFoundError\)",
+        r"call home: failed \(PermissionError\)",
+        r"end other processes: failed \((PermissionError|ProcessLookupError)\)",
+        r"write where programs are: failed \(OSError\)",
+        r"break out: failed \(PermissionError\)",
+        r"fill the disk: failed \(OSError\)",
+        r"fill the memory: failed \(MemoryError\)",
+        r"never stop: over limit \(LimitExceeded\)",
+        r"fork without end: failed \(BlockingIOError\)",
+    ],
     "warm_pandas.py": [
         r'python -c "import numpy, pandas" +[0-9.]+ ms',
         r"session 1 +[0-9.]+ ms",
@@ -143,6 +167,9 @@ OPTIONAL = {
     "warm_pandas.py": "pandas",
 }
 
+#: those that need walls
+ISOLATED = {"agent_tool.py", "untrusted.py"}
+
 
 def test_every_example_is_tested() -> None:
     assert sorted(LINES) == sorted(path.name for path in EXAMPLES.glob("*.py"))
@@ -153,6 +180,10 @@ def test_example(name: str, tmp_path: Path) -> None:
     wanted = OPTIONAL.get(name)
     if wanted is not None and importlib.util.find_spec(wanted) is None:
         pytest.skip(f"{wanted} is not installed, which this example is about")
+    if name in ISOLATED:
+        host = host_report()
+        if host.tier != "full":
+            pytest.skip(f"this host does not allow the full tier of isolation: {host.full.denied}")
     done = subprocess.run(
         [sys.executable, EXAMPLES / name],
         cwd=tmp_path,

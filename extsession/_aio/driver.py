@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import inspect
 import math
 import os
@@ -224,6 +225,9 @@ class Driver(ABC):
         call = machine.current
         if self._question is not None or (call is not None and call.input_waiting and call.stdin.asks):
             self._look_at_input(call)
+        if call is not None and call.asks:
+            call.asks = False
+            self._spawn(functools.partial(self._ask_host, call))
         while machine.finished:
             finished, machine.finished = machine.finished, []
             for each in finished:
@@ -241,6 +245,16 @@ class Driver(ABC):
         error = SessionClosed("the session was closed while it was waited for")
         error.__cause__ = self.failure
         return error
+
+    async def _ask_host(self, call: Call) -> None:
+        """Call the function that the code asks for, and await it where it is a coroutine's. `host` raises nothing."""
+        question = call.question
+        if question is None:
+            return
+        body = call.host(*question)
+        if inspect.isawaitable(body):
+            body = await body
+        self.tell(lambda: self.machine.answer_host(call, body))
 
     # input() of the code
 

@@ -1,11 +1,11 @@
-"""The part of SessionMachine that is about input: what the code asks for, and who answers."""
+"""The part of SessionMachine that is about what code asks for, and who answers: input, and functions of ours."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-from .._protocol import messages
+from .._protocol import messages, values
 from .._protocol.faults import ProtocolFault
 from .._protocol.frames import pack_frame
 from .call import Call
@@ -83,3 +83,26 @@ class Asking:
         call.input_waiting = False
         call.stdin.asks = call.stdin.asked = False
         self.outgoing.append(pack_frame(messages.STDIN, call.number, messages.pack_stdin(line, not line)))
+
+    # functions of ours
+
+    def _on_ask(self, number: int, body: bytes) -> None:
+        call = self._running(number, "Ask")
+        if call.host is None or call.question is not None:
+            raise ProtocolFault("Ask that nobody has allowed")
+        wanted = values.decode(body)
+        if type(wanted) is not list or len(wanted) != 3:
+            raise ProtocolFault("Ask with unknown fields")
+        name, args, kwargs = wanted
+        if type(name) is not str or type(args) is not list or type(kwargs) is not dict:
+            raise ProtocolFault("Ask with unknown fields")
+        call.question = name, args, kwargs
+        call.asks = True  # the colour calls it, outside of all locks
+
+    def answer_host(self, call: Call, body: bytes) -> None:
+        """Send what a function of ours has said, if the code still waits for it."""
+        if call.question is None or call is not self.current:
+            return
+        call.question = None
+        call.asks = False
+        self.outgoing.append(pack_frame(messages.ANSWER, call.number, body))

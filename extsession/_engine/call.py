@@ -31,6 +31,9 @@ class Call:
     breach: Breach | None = None  # the limit that is the cause
     stdin: Any = None  # a CallStdin, if the call brings one or asks for input
     input_waiting = False
+    host: Any = None  # calls a function of ours for the code: (name, args, kwargs) -> body of ANSWER, or awaitable
+    question: tuple[str, list[Any], dict[str, Any]] | None = None  # what the code waits for such a function to say
+    asks = False  # and nobody has called it yet
     done: messages.Done | None = None
     branch: Branch | None = None  # the clone that it asks for
     hidden = False  # none of the user's

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from .._launch import payload
-from .._launch.host import HostReport, report
+from .._launch.host import HostReport as HostReport
+from .._launch.host import TierReport as TierReport
+from .._launch.host import report
 from .._launch.interpreter import find
 
 

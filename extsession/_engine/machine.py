@@ -280,6 +280,8 @@ class SessionMachine(Endings, Asking, Limited):
             elif kind == messages.PIPES:
                 self._running(number, "Pipes")
                 self.flooding = now + FLOOD_SILENCE
+            elif kind == messages.ASK:
+                self._on_ask(number, bytes(body))
             elif kind == messages.DISPLAY:
                 self._on_display(number, *messages.unpack_display(body))
             elif kind == messages.CLONING:

@@ -62,8 +62,8 @@ def report(interpreter: Interpreter) -> HostReport:
         if inside["reached"] and not found["full"]["reached"]:
             found["tier"], found["proc"] = "bwrap", inside["proc"]
     else:
-        steps = [("failed", {"text": "isolation needs Linux"})]
-        nothing: dict[str, Any] = {"reached": False, "steps": steps, "cure": []}
+        failed = ("failed", {"text": "isolation needs Linux"})
+        nothing: dict[str, Any] = {"reached": False, "steps": [failed], "cure": []}
         found = {"tier": "none", "full": nothing, "bwrap": nothing, "weak": nothing}
     return HostReport(
         platform=platform.platform(),

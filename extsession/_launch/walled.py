@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 import signal
 import tempfile
 import threading
@@ -25,7 +24,7 @@ from .interpreter import Interpreter
 from .local import LocalProcess, Warden
 from .template import CannotServe
 from .usage import Orphans
-from .workdir import WorkDir
+from .workdir import WorkDir, remove
 
 #: the best first
 TIERS = ("full", "bwrap", "weak")
@@ -185,7 +184,7 @@ class _WeakProcess(LocalProcess):
     def let_go(self) -> None:
         super().let_go()
         if self.work and self._owned:
-            shutil.rmtree(self.work, ignore_errors=True)
+            remove(self.work)
 
 
 class WalledLauncher:
@@ -227,7 +226,7 @@ class WalledLauncher:
             process = self._by_template(dataclasses.replace(spec, work=work))
             process.work = work  # type: ignore[attr-defined]
         except BaseException:
-            shutil.rmtree(work, ignore_errors=True)
+            remove(work)
             raise
         return process
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import itertools
 import os
 import stat
 import tarfile
@@ -77,7 +78,7 @@ class WorkDir:
         """Remove a file, or a folder with all that is in it. OSError: there is none."""
         *folders, last = _parts(name)
         with self._open() as root, _walk(root, folders) as folder:
-            _remove(last, folder, 0)
+            _remove(last, folder)
 
     def put_tar(self, data: bytes) -> Sequence[str]:
         """Unpack an archive: regular files and folders only. Their names. ValueError names a member that is none."""
@@ -217,13 +218,63 @@ def _info(shown: str, name: str, folder: int) -> FileInfo:
     return FileInfo(shown, kind, found.st_size, found.st_mtime)
 
 
-def _remove(name: str, folder: int, depth: int) -> None:
+def _remove(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+        return
+    except (IsADirectoryError, PermissionError):
+        _allow(name, folder)
+    with _walk(folder, [name]) as below:
+        _empty(below)
+    os.rmdir(name, dir_fd=folder)
+
+
+def _empty(folder: int) -> None:
+    """Remove all that is in a folder, however deep: a folder in a folder of it is moved up first."""
+    while names := _some_names(folder):
+        for name in names:
+            if _is_unlinked(name, folder):
+                continue
+            with _walk(folder, [name]) as below:
+                while inner := _some_names(below):
+                    for each in inner:
+                        if not _is_unlinked(each, below):
+                            os.rename(each, f".{os.urandom(8).hex()}", src_dir_fd=below, dst_dir_fd=folder)
+            os.rmdir(name, dir_fd=folder)
+
+
+def _some_names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in itertools.islice(entries, 1000)]
+
+
+def _is_unlinked(name: str, folder: int) -> bool:
+    """Remove it, unless it is a folder, which may be changed then."""
     try:
         os.unlink(name, dir_fd=folder)
     except (IsADirectoryError, PermissionError):
-        if depth >= _DEEP:
-            raise
-        with _walk(folder, [name]) as below:
-            for each in _names(below):
-                _remove(each, below, depth + 1)
-        os.rmdir(name, dir_fd=folder)
+        _allow(name, folder)
+        return False
+    return True
+
+
+def _allow(name: str, folder: int) -> None:
+    """Let its owner do all with a folder. By a descriptor of the folder itself: no link leads us elsewhere."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+    finally:
+        os.close(fd)
+
+
+def remove(path: str) -> None:
+    """Remove a work directory of the host, after its session; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, _FOLDER)
+        try:
+            with _as_owner(fd):
+                _empty(fd)
+        finally:
+            os.close(fd)
+    with contextlib.suppress(OSError):
+        os.rmdir(path)

@@ -20,6 +20,7 @@ RUN = 1  # do something as the next call
 INTERRUPT = 2  # raise KeyboardInterrupt in this call, if it is still running
 STDIN = 3  # an answer to INPUT
 EXIT = 4  # end as an interpreter ends
+ANSWER = 6  # an answer to ASK
 ENDS = 5  # what a clone of the session is to have: four descriptors come along, and its mark
 # worker to controller
 READY = 65  # the first message: what this session is
@@ -29,6 +30,7 @@ LATE = 68  # output of a call by a thread or task that outlived it, or that runs
 DISPLAY = 69  # rich output, at a barrier of the text streams
 PIPES = 70  # stdout may go on in another pipe, whose reading end comes along: see SWITCH
 CLONING = 71  # a clone may be made: asks for ENDS
+ASK = 73  # the code calls a function of the controller's: its name and arguments, safe values
 PRELOADING = 72  # from a template only, before its READY: a module is about to be imported
 
 SMALL = 64 * 1024
@@ -36,10 +38,19 @@ BULK = 2**32 - 1
 #: buffers in one message; those that `pickles.pack` sets apart are so large that no more fit (`pickles.BIG`)
 MAX_BUFFERS = 2**16
 #: most bytes a body may have, by type: what the worker accepts, and what the controller does
-TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16, ENDS: 8}
-TO_CONTROLLER = {READY: SMALL, DONE: BULK, INPUT: 64, LATE: 64 * 2**20, DISPLAY: BULK, PIPES: 4, CLONING: 0}
+TO_WORKER = {RUN: BULK, INTERRUPT: 0, STDIN: 16 * 2**20, EXIT: 16, ENDS: 8, ANSWER: 2**26}
+TO_CONTROLLER = {
+    READY: SMALL,
+    DONE: BULK,
+    INPUT: 64,
+    LATE: 64 * 2**20,
+    DISPLAY: BULK,
+    PIPES: 4,
+    CLONING: 0,
+    ASK: 2**24,
+}
 #: the same from a session that may be hostile
-TO_CONTROLLER_STRICT = {READY: SMALL, DONE: 2**26, INPUT: 64, LATE: 2**24, DISPLAY: 2**26, PIPES: 4, CLONING: 0}
+TO_CONTROLLER_STRICT = {**TO_CONTROLLER, DONE: 2**26, LATE: 2**24, DISPLAY: 2**26}
 #: and from a template
 FROM_TEMPLATE = {READY: 2**20, PRELOADING: SMALL}
 
@@ -47,14 +58,14 @@ FROM_TEMPLATE = {READY: 2**20, PRELOADING: SMALL}
 WORKER_MAY_SEND = {
     "starting": (READY,),
     "idle": (LATE,),
-    "running": (DONE, INPUT, LATE, DISPLAY, PIPES, CLONING),
+    "running": (DONE, INPUT, LATE, DISPLAY, PIPES, CLONING, ASK),
     "exiting": (LATE,),
 }
 #: State of the session -> messages the *controller* may send in it.
 CONTROLLER_MAY_SEND = {
     "starting": (),
     "idle": (RUN, EXIT),
-    "running": (INTERRUPT, STDIN, ENDS),
+    "running": (INTERRUPT, STDIN, ENDS, ANSWER),
     "exiting": (),
 }
 NAMES = {
@@ -71,6 +82,8 @@ NAMES = {
     CLONING: "Cloning",
     PRELOADING: "Preloading",
     ENDS: "Ends",
+    ASK: "Ask",
+    ANSWER: "Answer",
 }
 
 # what a RUN does
@@ -86,7 +99,8 @@ COMPLETE = 8
 INSPECT = 9
 IS_COMPLETE = 10
 BRANCH = 11  # make a clone that is a session, or, as `data` says, a checkpoint
-ACTIONS = frozenset(range(12))
+SCRIPT = 12  # run a locked-down script
+ACTIONS = frozenset(range(13))
 #: those that may leave the session another than it was
 CHANGING = frozenset([EXEC, EVAL, CALL, GET, SET, DELETE, CONTAINS])
 

@@ -162,7 +162,10 @@ class Driver:
         machine = self.core.machine
         call = machine.current
         if call is not None and self._asks():
-            self._ask(call)
+            if call.asks:
+                self._ask_host(call)
+            else:
+                self._ask(call)
         while machine.finished:
             with self.changing():
                 finished, machine.finished = machine.finished, []
@@ -172,9 +175,9 @@ class Driver:
             self._wake()
 
     def _asks(self) -> bool:
-        """Whether the code waits for a line that a callback gives."""
+        """Whether the code waits for a line that a callback gives, or for a function of ours."""
         call = self.core.machine.current
-        return call is not None and call.input_waiting and call.stdin.asks
+        return call is not None and (call.asks or (call.input_waiting and call.stdin.asks))
 
     def _drive(self, is_done: Callable[[], bool], deadline: float | None, attend: bool) -> bool:
         """Take in what comes until something has changed; False: another thread does that already."""
@@ -239,6 +242,18 @@ class Driver:
         if self._waiters:
             with self._changed:
                 self._changed.notify_all()
+
+    def _ask_host(self, call: Call) -> None:
+        """Call the function that the code asks for. `host` raises nothing."""
+        with self.lock:
+            if not call.asks or call.question is None:
+                return
+            call.asks = False  # whoever comes here first asks
+            question = call.question
+        body = call.host(*question)
+        with self.changing():
+            self.core.machine.answer_host(call, body)
+            self.core.link.flush()
 
     def _ask(self, call: Call) -> None:
         """Have the callback answer the code's input()."""

@@ -98,7 +98,8 @@ class Server:
 
     def own_descriptors(self) -> list[int]:
         """Descriptors of ours, which a clone gets anew."""
-        return [*self.channel.descriptors(), self._registrar, *self.router.pipes.values()]
+        registrar = self._registrar if self._family is None else self._family.registrar
+        return [*self.channel.descriptors(), registrar, *self.router.pipes.values()]
 
     def run(self) -> int:
         """Serve until the session ends; returns the exit status."""
@@ -309,10 +310,23 @@ class Server:
 
     def ask_for_input(self, password: bool) -> bytes:
         """A line for the code from the controller; b"" at the end of file."""
-        router = self.router
-        call = router.call
-        router.flush()
-        self.channel.send(messages.INPUT, call, [b"\1" if password else b"\0"])
+        self.router.flush()
+        self.channel.send(messages.INPUT, self.router.call, [b"\1" if password else b"\0"])
+        return self._answer(messages.STDIN)[1:]
+
+    def ask_host(self, name: str, args: Any, kwargs: Any) -> Any:
+        """What a function of the controller's says: plain data. EOFError: the controller is gone."""
+        from .._protocol import values
+
+        self.channel.send(messages.ASK, self.router.call, [values.encode([name, list(args), dict(kwargs)])])
+        body = self._answer(messages.ANSWER)
+        if not body:
+            raise EOFError
+        return values.decode(body)
+
+    def _answer(self, wanted: int) -> bytes:
+        """The body of the message that answers the running call; b"" if the controller is gone."""
+        call = self.router.call
         poll = self.channel.poll()
         self._asking = True
         try:
@@ -320,8 +334,8 @@ class Server:
                 if not self.channel.has_frames:
                     self._wait(poll)
                 kind, about, body = self.channel.receive()
-                if kind == messages.STDIN and about == call:
-                    return bytes(body[1:])
+                if kind == wanted and about == call:
+                    return bytes(body)
                 if kind == messages.INTERRUPT and about == call:
                     raise KeyboardInterrupt
         except EOFError:
