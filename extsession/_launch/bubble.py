@@ -208,7 +208,12 @@ def _start(spec: Spec, interpreter: Interpreter, walls: dict[str, Any], world: _
 
 
 def _told(walls: Mapping[str, Any], world: _World) -> dict[str, Any]:
-    return {**walls, "users": world.users, "sizes": world.sizes, "proc": "pid" if world.proc else "none"}
+    missing = ["number of files in the work directory"]  # bubblewrap cannot bound it
+    if not world.sizes:
+        missing.append("size of the work directory")
+    if not world.users:  # the kernel counts those of the host's user then
+        missing.append("processes counted by the kernel")
+    return {**walls, "users": world.users, "proc": "pid" if world.proc else "none", "missing": missing}
 
 
 def _popen(

@@ -14,14 +14,11 @@ from __future__ import annotations
 import os
 import sys
 
-from . import limits, warden
+from . import limits
 from .clone import CannotClone
-from .confine import bubble, init, lockdown, namespaces
+from .confine import lockdown, namespaces
 from .descriptors import send_descriptors
 from .family import set_mark
-from .holdings import children
-from .template import _other_threads
-from .walled import denied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +30,9 @@ if TYPE_CHECKING:
 def stay(session: int, ready: int, config: dict[str, Any]) -> None:
     """In process 1: be out of the session's reach, let it begin, and watch over it. Never returns."""
     try:
+        from . import warden
+        from .confine import init
+
         leash, registrar = config["leash"], config["registrar"]
         _hand_over(leash, config["isolation"]["work"])
         init.be_nobody({leash, registrar, ready})
@@ -81,18 +81,25 @@ def be(server: Server, config: dict[str, Any]) -> None:
             own["nproc"] = wanted["processes"] + 1  # with process 1
             server.told["limit_processes"] = wanted["processes"]
         held = lockdown.full({**walls, "limits": own}, {"vm": namespaces.address_space()})
-        held["not"] += bubble.missing(walls)
+        held["not"] += walls["missing"]
         server.told.update(
             {"tier": "bwrap", "landlock": held["abi"], "proc": walls["proc"], "missing": ", ".join(held["not"])}
         )
         server.told["users"] = int(walls["users"])
     except OSError as error:
+        from .walled import denied
+
         server.told = denied(error, "bwrap")
     server.say_ready()
 
 
 def _preload(server: Server, names: Any) -> None:
     """Before the last walls are up, for they could be in the way; what would stay outside of them must not be."""
+    if not names:
+        return
+    from .holdings import children
+    from .template import _other_threads
+
     for name in names:
         try:
             __import__(name)

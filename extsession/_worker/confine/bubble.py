@@ -15,13 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-#: what is not held inside of it, whatever the host is like: its tmpfs takes a size, and no number of files
-MISSING = ("number of files in the work directory",)
-_SIZES = "size of the work directory"
-#: where it could not make a user namespace, as one that is setuid may do without: the kernel counts the processes of
-#: the host's user then
-_NO_USERS = "processes counted by the kernel"
-
 
 def plan(config: dict[str, Any]) -> dict[str, Any]:
     """Outside. What to bind, to link and to write, as in the full tier (`mounts.make_root`).
@@ -64,11 +57,6 @@ def _watched() -> list[str]:
     """What changes when something is installed."""
     sites = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     return [os.path.join(sys.prefix, "pyvenv.cfg"), *sites]
-
-
-def missing(walls: dict[str, Any]) -> list[str]:
-    """walls: users, sizes: whether there are a user namespace, and a size of the work directory."""
-    return [*MISSING, *(() if walls["sizes"] else (_SIZES,)), *(() if walls["users"] else (_NO_USERS,))]
 
 
 def trial(config: dict[str, Any]) -> dict[str, Any]:
