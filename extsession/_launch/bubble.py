@@ -39,6 +39,8 @@ LEAST: Final = (0, 7)
 _INSIDE: Final = "1000"
 _SHM_SIZE: Final = 16 << 20
 _SECONDS: Final = 30.0
+#: what is denied where the trial was killed, or did not end in time, which may be otherwise the next time
+_UNKNOWN: Final = "unknown"
 #: bytes that are kept of what bwrap has to say
 _SAID: Final = 4096
 
@@ -334,7 +336,8 @@ def _world(spec: Spec) -> _World:
     except _Refused as fault:
         fields = {"denied": fault.denied, "step": fault.step, "cure": "\n".join(fault.cures)}
         error = isolation_unavailable(interpreter.path, fields)
-        _worlds[key] = (None, error)
+        if fault.step != _UNKNOWN:
+            _worlds[key] = (None, error)
         raise error from None
     _worlds[key] = (ambient.stamps(found.plan["watched"]), found)
     return found
@@ -358,7 +361,8 @@ def _try(
             found, said = _inside(interpreter, walls, env, world)
             if found is None:
                 cures = _cures_of(said, is_setuid)
-                error = _Refused(said or "bubblewrap ended without a word", "bubblewrap", *cures)
+                step = "bubblewrap" if said else _UNKNOWN
+                error = _Refused(said or "bubblewrap ended without a word", step, *cures)
             elif found["reached"]:
                 return world._replace(abi=found["abi"])
             else:
@@ -467,7 +471,7 @@ _CURES: Final = {
 
 
 def _cures_of(said: str, is_setuid: bool) -> list[str]:
-    if "source path" in said or ("execvp" in said and "denied" in said):
+    if "source path" in said or "execvp" in said or not said.startswith("bwrap:"):  # or the interpreter cannot start
         keys = ["files"]
     elif "No space left" in said or "max_user_namespaces" in said:
         keys = ["number"]
