@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -104,18 +103,4 @@ def alive(token: str) -> list[int]:
                     found.append(int(name))
             except OSError:
                 continue
-    return found
-
-
-def inhabitants() -> list[int]:
-    """Processes in other PID namespaces than ours, that we have anything to do with: below this process."""
-    ours = os.readlink("/proc/self/ns/pid")
-    found = []
-    listed = subprocess.run(["ps", "-eo", "pid="], capture_output=True, text=True, check=True).stdout
-    for pid in map(int, listed.split()):
-        try:
-            if os.readlink(f"/proc/{pid}/ns/pid") != ours:
-                found.append(pid)
-        except OSError:
-            continue
     return found

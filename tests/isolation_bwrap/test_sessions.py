@@ -102,12 +102,12 @@ EIGHTEEN = """
 import os, signal, sys
 for number in range(1, 32):
     if number not in (9, 17, 19): signal.signal(number, signal.SIG_IGN)
-r, w = os.pipe()
 for n in range(17):
     if os.fork() == 0:
         os.setsid()
         if n % 2 and os.fork(): os._exit(0)
-        os.execv(sys.executable, [sys.executable, '-I', '-c', 'import os, time; os.write(%d, b"x"); os.closerange(0, 99); time.sleep(600)' % os.dup(w) if 0 else 'import time; time.sleep(600)', TOKEN])
+        os.closerange(0, 99)
+        os.execv(sys.executable, [sys.executable, '-I', '-c', 'import time; time.sleep(600)', TOKEN])
 """
 
 
