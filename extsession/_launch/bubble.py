@@ -212,7 +212,7 @@ def _start(spec: Spec, interpreter: Interpreter, walls: dict[str, Any], world: _
 def _told(walls: Mapping[str, Any], world: _World) -> dict[str, Any]:
     missing = ["number of files in the work directory"]  # bubblewrap cannot bound it
     if not world.sizes:
-        missing.append("size of the work directory")
+        missing.append("size of the work directory and /dev/shm")
     if not world.users:  # the kernel counts those of the host's user then
         missing.append("processes counted by the kernel")
     return {**walls, "users": world.users, "proc": "pid" if world.proc else "none", "missing": missing}

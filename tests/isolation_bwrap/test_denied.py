@@ -99,7 +99,7 @@ def test_everything_by_a_setuid_bubblewrap(setuid_folder: str) -> None:
     tier, mechanisms, missing, _ = found["walls"]
     assert found["full"] == "unshare user" and tier == found["weak"] == "bwrap"
     assert "user namespace" not in mechanisms and "pid namespace" in mechanisms
-    assert {"processes counted by the kernel", "size of the work directory"} <= set(missing)
+    assert {"processes counted by the kernel", "size of the work directory and /dev/shm"} <= set(missing)
     assert found["ids"] == [65534, "session"]
     assert (found["files"], found["back"], found["branch"]) == ("hello", "back", 1)
     assert found["interrupted"] == "TIMED_OUT" and found["usage"] == 1
