@@ -21,7 +21,7 @@ _LEAST, _MOST = 0.005, 1.0
 _SHARE: Final = 0.05
 #: what a processor can do in a second: bytes that are touched first, processes that are made
 _TOUCH, _FORK = 2.5e9, 1000.0
-#: seconds after a call in which a sample may miss what it has left: what loses its parent just then, or has just done so
+#: seconds after a call in which a sample may miss what it has left: what is just losing its parent
 _SETTLED: Final = 0.2
 #: seconds between looks for what the kernel has ended
 _LOOK: Final = 0.1

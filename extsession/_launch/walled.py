@@ -22,7 +22,7 @@ from . import ends, marks, procfs, templates, tree
 from .base import ExitReport, Process, Spec
 from .interpreter import Interpreter
 from .local import LocalProcess, Warden
-from .template import CannotServe
+from .template import CannotServe, Template
 from .usage import Orphans
 from .workdir import WorkDir, remove
 
@@ -238,6 +238,21 @@ class WalledLauncher:
             raise LaunchError(
                 f"{spec.interpreter.path} cannot be isolated: {why}", python=spec.interpreter.path
             ) from None
+
+    def warm_up(self, spec: Spec) -> Template | None:
+        """The template for these walls, started if it is not there; None: sessions have none in the tier that is to be
+        had. IsolationUnavailable, LaunchError.
+        """
+        for tier in acceptable(self._isolation):
+            if tier == "bwrap":
+                return None
+            wanted = self._spec(spec, tier)
+            if templates.denied(wanted) is None:
+                try:
+                    return templates.warm_up(wanted)
+                except IsolationUnavailable as error:
+                    templates.note_denied(wanted, error)
+        raise templates.denied(wanted) or IsolationUnavailable("isolation needs Linux", step="platform")
 
     def may_block(self, spec: Spec) -> bool:
         return not templates.is_ready(self._spec(spec, "full"))
