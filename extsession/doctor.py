@@ -10,7 +10,7 @@ from typing import Any
 
 from . import __version__, host_report
 
-TIERS = ("full", "weak")
+TIERS = ("full", "bwrap", "weak")
 
 
 def run(python: str | None = None, as_json: bool = False, require: str | None = None) -> int:
@@ -34,6 +34,7 @@ def run(python: str | None = None, as_json: bool = False, require: str | None = 
             print(f"    what would help: {cure}")
     namespaces = "user namespaces" if host.user_namespaces else "no user namespaces"
     seccomp = "seccomp" if host.seccomp else "no seccomp"
+    print(f"  bubblewrap: {host.bubblewrap or 'not found'}")
     print(f"  Landlock ABI {host.landlock_abi}, {seccomp}, {namespaces}; /proc in sessions: {host.proc}")
     for limit, place in host.groups.items():
         print(f"limit of {limit}: {'control group below ' + place if place else 'no control group; watched'}")

@@ -120,7 +120,8 @@ ISOLATED_LIMITS: Final = Limits(
 class Isolation:
     """Walls around a session: what its code can see and do of this machine. Linux. See docs/security.md.
 
-    tier: the least that is acceptable, "full" or "weak"; where the host does not allow it, the session is refused with
+    tier: the least that is acceptable, "full", "bwrap" (in bubblewrap, where our own process may make no namespaces) or
+    "weak"; the best there is is taken, and where the host does not allow it, the session is refused with
     IsolationUnavailable. network: it has the host's network; loopback: sockets inside of the session. read: files and
     folders of the host that it may read, besides the system's, the interpreter's and what is on its `sys.path`.
     work_size, work_inodes: bytes and files that its work directory holds. env: environment variables, besides a short
@@ -137,8 +138,8 @@ class Isolation:
     uid: int | None = None
 
     def __post_init__(self) -> None:
-        if self.tier not in ("full", "weak"):
-            raise ValueError(f"Isolation.tier takes 'full' or 'weak', not {self.tier!r}")
+        if self.tier not in ("full", "bwrap", "weak"):
+            raise ValueError(f"Isolation.tier takes 'full', 'bwrap' or 'weak', not {self.tier!r}")
         for each in ("network", "loopback"):
             if not isinstance(getattr(self, each), bool):
                 raise TypeError(f"Isolation.{each} takes a bool, not {getattr(self, each)!r}")

@@ -60,10 +60,10 @@ def test_for_programs(capsys: pytest.CaptureFixture[str], host: HostReport) -> N
     assert found["interpreters"] == dict(host.interpreters)
 
 
-LEVELS = ["full", "weak"]
+LEVELS = ["full", "bwrap", "weak"]
 
 
-@pytest.mark.parametrize("tier", ["full", "weak", "none"])
+@pytest.mark.parametrize("tier", [*LEVELS, "none"])
 @pytest.mark.parametrize("wanted", LEVELS)
 def test_a_tier_that_is_required(
     tier: str, wanted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -72,10 +72,10 @@ def test_a_tier_that_is_required(
     yes = TierReport(True, "", ())
     report = HostReport(
         "Linux", "/usr/bin/python3", "1000", tier,
-        yes if tier == "full" else no, no if tier == "none" else yes, 7, True, True, "pid", {"memory": "", "processes": ""}, {},
+        yes if tier == "full" else no, yes if tier in ("full", "bwrap") else no, no if tier == "none" else yes, "0.8.0", 7, True, True, "pid", {"memory": "", "processes": ""}, {},
     )  # fmt: skip
     monkeypatch.setattr(doctor, "host_report", lambda python: report)
-    met = {"full": ["full", "weak"], "weak": ["weak"], "none": []}[tier]
+    met = {"full": LEVELS, "bwrap": ["bwrap", "weak"], "weak": ["weak"], "none": []}[tier]
     assert main(["doctor", "--require", wanted]) == (0 if wanted in met else 1)
     text = capsys.readouterr().out
     assert ("is not to be had" in text) is (wanted not in met)

@@ -21,6 +21,8 @@ _LEAST, _MOST = 0.005, 1.0
 _SHARE: Final = 0.05
 #: what a processor can do in a second: bytes that are touched first, processes that are made
 _TOUCH, _FORK = 2.5e9, 1000.0
+#: seconds after a call in which a sample may miss what it has left: what is just losing its parent
+_SETTLED: Final = 0.2
 #: seconds between looks for what the kernel has ended
 _LOOK: Final = 0.1
 _CORES: Final = os.cpu_count() or 1
@@ -125,7 +127,7 @@ class Rules:
         self._since = sample.when
         if self._is_running and self._cpu_from is None:
             self._cpu_from = sample.cpu
-        if not self._is_running and sample.tasks <= 1:
+        if sample.tasks <= 1 and self._idle_from is not None and sample.when >= self._idle_from + _SETTLED:
             self._has_left = False
         found = self._judge(sample)
         self._next = None

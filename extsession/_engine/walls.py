@@ -11,8 +11,9 @@ from typing import Any
 class Walls:
     """What is in force around an isolated session. See docs/security.md for what each tier promises.
 
-    tier: "full" or "weak"; mechanisms: that hold it; landlock_abi: the version of Landlock in the kernel, 0 for none;
-    proc: "pid" (processes of the session only), "full" or "none": what it has of /proc; missing: what is not held here.
+    tier: "full", "bwrap" or "weak"; mechanisms: that hold it; landlock_abi: the version of Landlock in the kernel, 0
+    for none; proc: "pid" (processes of the session only), "full" or "none": what it has of /proc; missing: what is not
+    held here.
     """
 
     tier: str
@@ -33,7 +34,8 @@ def walls_of(ready: Mapping[str, Any] | None, network: bool) -> Walls | None:
     held = ["seccomp", "no capabilities", "no_new_privs", "resource limits"]
     if abi:
         held.insert(0, "landlock")
-    if tier == "full":
-        held = [*_NAMESPACES, *(() if network else ("network namespace",)), *held]
+    if tier != "weak":
+        own = _NAMESPACES if ready.get("users", 1) else _NAMESPACES[1:]
+        held = [*own, *(() if network else ("network namespace",)), *held]
     missing = tuple(each for each in str(ready.get("missing", "")).split(", ") if each)
     return Walls(tier, tuple(held), int(abi), str(ready.get("proc", "none")), missing)

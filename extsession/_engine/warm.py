@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from .._launch import templates as _templates
 from .._launch.template import Template
+from .._launch.walled import WalledLauncher
+from ..options import Isolation
 from .core import Core, Options, check_preload
 
 
@@ -53,18 +55,26 @@ def warm_up(
     env: Mapping[str, str] | None = None,
     stock: int = 0,
     timeout: float | None = 30.0,
+    isolation: Isolation | None = None,
 ) -> TemplateInfo | None:
     """Start the template for sessions with these options now, so that the first of them is as quick as the others.
 
     Returns when it is ready. stock: keep up to so many sessions ready from then on, for a start in a fifth of the time;
     each takes about a megabyte, and unused ones go after a while. timeout: seconds that it may take. None where there
-    are no templates: sessions are spawned there. Raises LaunchError, which says which preload failed and what it
-    printed.
+    are no templates: sessions are spawned there. isolation: of sessions behind these walls; there is no stock of them,
+    and no template in the tier of bubblewrap. Raises IsolationUnavailable, or LaunchError, which says which preload
+    failed and what it printed.
     """
     if isinstance(stock, bool) or not isinstance(stock, int) or stock < 0:
         raise ValueError(f"stock takes a number of sessions from 0 up, not {stock!r}")
-    core = Core(Options(python, cwd, env, start_timeout=timeout, preload=check_preload(preload)))
-    found = _templates.warm_up(core.spec(b""))
+    if stock and isolation is not None:
+        raise ValueError("there is no stock of isolated sessions: each has a world of its own")
+    options = Options(
+        python, cwd, env, start_timeout=timeout, preload=check_preload(preload), isolation=isolation
+    )
+    core = Core(options)
+    spec = core.spec(b"")
+    found = WalledLauncher(isolation).warm_up(spec) if isolation is not None else _templates.warm_up(spec)
     if found is None:
         return None
     found.keep_ready(stock)

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LaunchError
-from . import cgroup, payload
+from . import cgroup, payload, walled
 from .interpreter import Interpreter, candidates
-
-#: seconds for the trial of both tiers
-_MOST = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,8 @@ class TierReport:
 class HostReport:
     """What this machine has and allows.
 
-    tier: the best tier of isolation that an interpreter reaches, "none" if there is none; landlock_abi: 0 for none;
+    tier: the best tier of isolation that an interpreter reaches, "none" if there is none; bubblewrap: the version of
+    bwrap(1), "" for none; landlock_abi: 0 for none;
     proc: what an isolated session has of /proc; groups: limit -> where a control group can be made for it, "" for
     nowhere; interpreters: path -> version.
     """
@@ -45,7 +43,9 @@ class HostReport:
     user: str
     tier: str
     full: TierReport
+    bwrap: TierReport
     weak: TierReport
+    bubblewrap: str
     landlock_abi: int
     seccomp: bool
     user_namespaces: bool
@@ -58,17 +58,22 @@ def report(interpreter: Interpreter) -> HostReport:
     """Look at this machine, for sessions of this interpreter. LaunchError: it does not run."""
     if sys.platform == "linux":
         found = _try(interpreter)
+        found["bwrap"] = inside = walled.report_of_bubblewrap(interpreter)
+        if inside["reached"] and not found["full"]["reached"]:
+            found["tier"], found["proc"] = "bwrap", inside["proc"]
     else:
         failed = ("failed", {"text": "isolation needs Linux"})
         nothing: dict[str, Any] = {"reached": False, "steps": [failed], "cure": []}
-        found = {"tier": "none", "full": nothing, "weak": nothing}
+        found = {"tier": "none", "full": nothing, "bwrap": nothing, "weak": nothing}
     return HostReport(
         platform=platform.platform(),
         python=interpreter.path,
         user=f"{os.geteuid()}" + (" (root)" if os.geteuid() == 0 else ""),
         tier=str(found["tier"]),
         full=_tier(found["full"]),
+        bwrap=_tier(found["bwrap"]),
         weak=_tier(found["weak"]),
+        bubblewrap=str(found["bwrap"].get("version", "")),
         landlock_abi=int(found.get("abi", 0)),
         seccomp=bool(found.get("seccomp", False)),
         user_namespaces=bool(found.get("userns", False)),
@@ -104,16 +109,7 @@ def _try(interpreter: Interpreter) -> dict[str, Any]:
             start_new_session=True,
         )
         theirs.close()
-        try:
-            ours.settimeout(_MOST)
-            data = _exchange(ours, first)
-            _, printed = child.communicate(timeout=_MOST)
-        except (OSError, subprocess.TimeoutExpired):
-            data, printed = b"", b"it did not end in time"
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.communicate()
+        data, printed = payload.answer(ours, child, first)
     try:
         found: dict[str, Any] = marshal.loads(data)
     except (EOFError, ValueError, TypeError):
@@ -122,11 +118,3 @@ def _try(interpreter: Interpreter) -> dict[str, Any]:
             f"{interpreter.path} could not try the walls: {text}", python=interpreter.path, command=command, stderr=text
         ) from None
     return found
-
-
-def _exchange(ours: socket.socket, first: bytes) -> bytes:
-    ours.sendall(first)
-    data = b""
-    while piece := ours.recv(65536):
-        data += piece
-    return data

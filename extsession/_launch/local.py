@@ -112,7 +112,7 @@ class LocalProcess:
         if self._early is not None:
             return self._early
         try:
-            data = self._leash.recv(256)
+            data = self._receive()
         except BlockingIOError:
             return None
         except ConnectionError:
@@ -128,6 +128,9 @@ class LocalProcess:
         # the warden has ended without a word: it is dead, or never became one
         self._gone = True
         return ExitReport(None, None, why=self._why)
+
+    def _receive(self) -> bytes:
+        return self._leash.recv(256)
 
     def _told(self, line: bytes) -> ExitReport | None:
         kind, *numbers = line.split()

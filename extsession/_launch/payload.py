@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import importlib.machinery
 import marshal
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ _EAGER = frozenset(
 )
 
 #: what only an isolated session needs: it is sent where its settings have "isolation"
-_CONFINE = ("_worker.confine", "_worker.walled")
+_CONFINE = ("_worker.bubble", "_worker.confine", "_worker.walled")
 
 STAGE0 = """\
 import builtins, gc, os, sys, marshal
@@ -108,3 +110,24 @@ def first_bytes(modules: bytes, config: dict[str, Any]) -> bytes:
         later = isolated
     settings = marshal.dumps(config, _VERSION)
     return b"".join(len(each).to_bytes(4, "little") + each for each in (eager, settings, later))
+
+
+#: seconds for an answer
+_MOST = 60.0
+
+
+def answer(ours: socket.socket, child: subprocess.Popen[bytes], first: bytes) -> tuple[bytes, bytes]:
+    """What a throwaway process that was started with stage 0 answers by the channel, and what it printed to stderr."""
+    try:
+        ours.settimeout(_MOST)
+        ours.sendall(first)
+        data = b""
+        while piece := ours.recv(65536):
+            data += piece
+        printed = child.communicate(timeout=_MOST)[1]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        late = isinstance(error, (TimeoutError, subprocess.TimeoutExpired))
+        child.kill()
+        printed = child.communicate()[1] or (b"it did not end in time" if late else b"")
+        data = b""
+    return data, printed or b""

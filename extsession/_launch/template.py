@@ -52,6 +52,16 @@ _ROOM = 8192
 _PRINTED = 16384
 
 
+def variables_of_loading(
+    env: dict[bytes, bytes], preload: tuple[str, ...]
+) -> tuple[dict[bytes, bytes], dict[str, str | None]]:
+    """(The environment to load modules in, what has to be changed when they are loaded)."""
+    if not preload:
+        return env, {}
+    restore = {os.fsdecode(name): None if name not in env else os.fsdecode(env[name]) for name in _ONE_THREAD}
+    return {**env, **_ONE_THREAD}, restore
+
+
 class CannotServe(Exception):
     """There is no template for it now, or ever (`for_good`): the session is spawned."""
 
@@ -224,11 +234,7 @@ class Template:
     @classmethod
     def start(cls, spec: Spec, now: ambient.Ambient, env: dict[bytes, bytes]) -> Template:
         """Start one and wait for it. LaunchError, which says what is wrong with a preload; CannotServe."""
-        restore = {}
-        theirs = env
-        if spec.preload:
-            theirs = {**env, **_ONE_THREAD}
-            restore = {os.fsdecode(name): None if name not in env else os.fsdecode(env[name]) for name in _ONE_THREAD}
+        theirs, restore = variables_of_loading(env, spec.preload)
         template_config: dict[str, Any] = {"preload": spec.preload, "restore": restore, "idle": IDLE}
         if spec.walls is not None:
             template_config["isolation"] = dict(spec.walls)

@@ -1,4 +1,5 @@
 """Isolated sessions, seen from the controller: clones of a template behind walls, and the processes of the full tier.
+Those of the tier in between, in bubblewrap, are in `bubble.py`.
 
 In the full tier a session is in a PID namespace of its own, where it is number 2; process 1, its *init*, is a warden
 (`_worker/walled.py`). A signal to the number that the session has out here could hit another process once it has ended,
@@ -19,12 +20,15 @@ from ..errors import IsolationUnavailable, LaunchError
 from ..options import Isolation
 from . import ends, marks, procfs, templates, tree
 from .base import ExitReport, Process, Spec
+from .interpreter import Interpreter
 from .local import LocalProcess, Warden
-from .template import CannotServe
+from .template import CannotServe, Template
 from .usage import Orphans
 from .workdir import WorkDir, remove
 
-#: where a session of the full tier has its work directory, as it sees it
+#: the best first
+TIERS = ("full", "bwrap", "weak")
+#: where a session of the full tier, and of bwrap, has its work directory, as it sees it
 WORK = "/work"
 #: of the environment, where the caller says nothing else: all that is there
 _CLEAN = {
@@ -184,27 +188,36 @@ class _WeakProcess(LocalProcess):
 
 
 class WalledLauncher:
-    """Clones an isolated template: of the full tier, or, where that is acceptable and the host allows no more, weak."""
+    """Clones an isolated template: of the full tier, or, where that is acceptable and the host allows no more, weak.
+    Between them are sessions in bubblewrap, each started by itself.
+    """
 
     def __init__(self, isolation: Isolation) -> None:
         self._isolation = isolation
 
     def launch(self, spec: Spec) -> Process:
         """A session; IsolationUnavailable, LaunchError. May take as long as its template needs."""
-        refused: IsolationUnavailable | None = None
+        refused: Exception | None = None
         for tier in acceptable(self._isolation):
             wanted = self._spec(spec, tier)
             if marks.step() and templates.denied(wanted) is None:
                 try:
                     return self._clone(wanted, tier)
                 except IsolationUnavailable as error:
-                    templates.note_denied(wanted, error)
-            refused = templates.denied(wanted)
+                    refused = error
+                    if tier != "bwrap":  # that is for each interpreter to find out, and known there
+                        templates.note_denied(wanted, error)
+                    continue
+            refused = templates.denied(wanted) or refused
         raise refused or IsolationUnavailable("isolation needs Linux", python=spec.interpreter.path, step="platform")
 
     def _clone(self, spec: Spec, tier: str) -> Process:
         if tier == "full":
             return self._by_template(spec)
+        if tier == "bwrap":
+            from . import bubble
+
+            return bubble.launch(spec)
         work = tempfile.mkdtemp(prefix="extsession-work-")
         try:
             if os.geteuid() == 0:
@@ -226,12 +239,27 @@ class WalledLauncher:
                 f"{spec.interpreter.path} cannot be isolated: {why}", python=spec.interpreter.path
             ) from None
 
+    def warm_up(self, spec: Spec) -> Template | None:
+        """The template for these walls, started if it is not there; None: sessions have none in the tier that is to be
+        had. IsolationUnavailable, LaunchError.
+        """
+        for tier in acceptable(self._isolation):
+            if tier == "bwrap":
+                return None
+            wanted = self._spec(spec, tier)
+            if templates.denied(wanted) is None:
+                try:
+                    return templates.warm_up(wanted)
+                except IsolationUnavailable as error:
+                    templates.note_denied(wanted, error)
+        raise templates.denied(wanted) or IsolationUnavailable("isolation needs Linux", step="platform")
+
     def may_block(self, spec: Spec) -> bool:
         return not templates.is_ready(self._spec(spec, "full"))
 
     def _spec(self, spec: Spec, tier: str) -> Spec:
         isolation = self._isolation
-        walls = {
+        walls: dict[str, Any] = {
             "tier": tier,
             "network": isolation.network,
             "loopback": isolation.loopback,
@@ -241,7 +269,7 @@ class WalledLauncher:
             "step": marks.step(),
             "limits": {},
             **({} if isolation.uid is None else {"uid": isolation.uid, "gid": isolation.uid}),
-            **({"work": WORK} if tier == "full" else {}),
+            **({"work": WORK} if tier != "weak" else {}),
         }
         return dataclasses.replace(spec, cwd="/", env={**_CLEAN, **isolation.env}, walls=walls)
 
@@ -252,9 +280,17 @@ ACCOUNT = 65521
 
 def acceptable(isolation: Isolation) -> tuple[str, ...]:
     """Tiers, the best first."""
-    return ("full", "weak") if isolation.tier == "weak" else ("full",)
+    return TIERS[: TIERS.index(isolation.tier) + 1]
 
 
 def makes(tier: str) -> type[LocalProcess]:
     """The kind of process that a template of this tier makes."""
     return WalledProcess if tier == "full" else _WeakProcess
+
+
+def report_of_bubblewrap(interpreter: Interpreter) -> dict[str, Any]:
+    """Try it, with what sessions have where nothing else is said."""
+    from . import bubble
+
+    spec = WalledLauncher(Isolation(tier="bwrap"))._spec(Spec(interpreter, b""), "bwrap")
+    return bubble.report(interpreter, spec.walls or {}, spec.env or {})

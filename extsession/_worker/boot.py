@@ -83,11 +83,19 @@ def main(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     leash: int = config["leash"]
     registrar: int = config["registrar"]  # the warden's end; `announce` is the session's
     announce: int = config["announce"]
+    isolated = "isolation" in config  # in bubblewrap, as its process 1
+    if isolated:
+        codes.update(take(channel))
+        for stream, fd in enumerate(config["streams"], 1):  # what is in their place is bubblewrap's own
+            os.dup2(fd, stream)
+            os.close(fd)
     parent, child = os.pipe()  # tells the session that the warden is ready to take orphans
     pid = os.fork()
     if pid:
         for fd in (channel, parent, announce):
             os.close(fd)
+        if isolated:
+            Loader(codes).load("_worker.bubble").stay(pid, child, config)
         scope: dict[str, Any] = {"__name__": "warden"}
         exec(marshal.loads(codes["_worker.warden"]), scope)
         try:
@@ -105,7 +113,12 @@ def _probe(codes: dict[str, bytes], config: dict[str, Any], take: Any) -> None:
     """Not a session at all: say which walls this host allows, and end."""
     fd: int = config["channel"]
     codes.update(take(fd))
-    found = Loader(codes).load("_worker.confine.probe").probe(config=config["probe"])
+    load = Loader(codes).load
+    question = config.get("question")  # of `confine/bubble.py`; None: all that we can make ourselves
+    if question is None:
+        found = load("_worker.confine.probe").probe(config=config["probe"])
+    else:
+        found = getattr(load("_worker.confine.bubble"), question)(config["probe"])
     data = marshal.dumps(found, 2)
     while data:
         data = data[os.write(fd, data) :]
@@ -144,6 +157,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = [sys.orig_argv[0], "-c", ""]
     _trace_crashes(router.pipes[2])
+    bubble = load("_worker.bubble") if "isolation" in config else None
     for name in set(sys.modules) - before:
         del sys.modules[name]
     server.install_handler()  # before anybody can know whom to interrupt
@@ -154,6 +168,8 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
         codes.update(take(fd))
         if not load("_worker.template").run(server, load, template):
             os._exit(0)  # nobody's code has run here, so there is nothing to wind up
+    elif bubble is not None:
+        bubble.be(server, config)
     else:
         if config["preload"] or limits:
             codes.update(take(fd))

@@ -48,6 +48,8 @@ def _census(server: Server) -> Census:
         server.family.get_ready()
     except CannotClone as fault:
         return _impossible(fault)
+    if not os.path.exists("/proc/self/fd"):  # an isolated session may have none
+        return _impossible(CannotClone("there is no /proc here, by which one sees what stands in the way"))
     return census.take(server.evaluator.loop, server.own_descriptors())
 
 

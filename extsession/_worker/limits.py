@@ -70,8 +70,11 @@ def renew(server: Server) -> None:
 def _memory(value: int) -> int | None:
     if sys.platform != "linux":
         return None  # other systems have the limit, and do not count what is mapped
-    with open("/proc/self/statm") as file:
-        has = int(file.read().split()[5]) * resource.getpagesize()
+    try:
+        with open("/proc/self/statm") as file:
+            has = int(file.read().split()[5]) * resource.getpagesize()
+    except FileNotFoundError:  # in a session without /proc
+        has = 0
     if value < has + _ROOM:
         raise Refused("memory", "the session has %d bytes when it starts, and needs %d more" % (has, _ROOM))
     _lower(resource.RLIMIT_DATA, value + RESERVE)

@@ -77,6 +77,18 @@ WILL_NOT_STOP = (
         "stops-itself", "stops itself", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", TO_KILL, "signals"
     ),
     stubborn(
+        "sleeps-uninterruptibly",
+        "waits in the kernel for a child to exec, as vfork() does: only SIGKILL ends that",
+        """
+        import ctypes, os, time
+        number = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+        if ctypes.CDLL(None).syscall(number, 0x4000 | 17, 0, 0, 0, 0) == 0:  # clone(CLONE_VFORK | SIGCHLD)
+            time.sleep(1000)
+        """,
+        TO_KILL,
+        "signals processes",
+    ),
+    stubborn(
         "becomes-another",
         "becomes another program by exec, which ignores signals",
         """

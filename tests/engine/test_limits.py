@@ -379,6 +379,19 @@ def test_what_a_call_has_left_is_looked_at_until_it_is_gone() -> None:
     assert fake.machine.error.limit == "memory"
 
 
+def test_a_sample_just_after_a_call_may_miss_what_it_has_left() -> None:
+    """A daemon is nobody's for a moment: its parent has ended, and the look at orphans is a bit older than that."""
+    fake = Fake(memory=500 * MB)
+    call = fake.start()
+    fake.done(call, flags=messages.OUTLIVED)
+    fake.at(0.01)
+    fake.sample(memory=MB, tasks=1)
+    assert fake.due() < 1
+    fake.at(1)
+    fake.sample(memory=600 * MB, tasks=2)
+    assert fake.orders[-1] is Order.KILL
+
+
 def test_a_sample_of_a_session_that_is_gone() -> None:
     fake = Fake(memory=500 * MB)
     fake.start()

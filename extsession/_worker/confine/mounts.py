@@ -109,21 +109,25 @@ def _make_dev() -> None:
         os.symlink("/proc/self/fd" + text, "/dev/" + name)
 
 
-def _make_etc(network: bool, uid: int, gid: int) -> None:
+def etc_files(network: bool, uid: int, gid: int) -> dict[str, str]:
     """Names of the one user, for `pwd`; of the host, where there is no other network."""
-    os.makedirs("/etc", exist_ok=True)
     files = {
-        "passwd": "session:x:%d:%d:session:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n" % (uid, gid),
-        "group": "session:x:%d:\nnogroup:x:65534:\n" % gid,
+        "/etc/passwd": "session:x:%d:%d:session:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n" % (uid, gid),
+        "/etc/group": "session:x:%d:\nnogroup:x:65534:\n" % gid,
     }
     if not network:
-        files["hosts"] = "127.0.0.1 localhost\n::1 localhost\n"
-        files["nsswitch.conf"] = "passwd: files\ngroup: files\nhosts: files\n"
-    for name, text in files.items():
-        if not os.path.lexists("/etc/" + name):
-            with open("/etc/" + name, "w") as file:
+        files["/etc/hosts"] = "127.0.0.1 localhost\n::1 localhost\n"
+        files["/etc/nsswitch.conf"] = "passwd: files\ngroup: files\nhosts: files\n"
+    return files
+
+
+def _make_etc(network: bool, uid: int, gid: int) -> None:
+    os.makedirs("/etc", exist_ok=True)
+    for path, text in etc_files(network, uid, gid).items():
+        if not os.path.lexists(path):
+            with open(path, "w") as file:
                 file.write(text)
-            os.chmod("/etc/" + name, 0o644)
+            os.chmod(path, 0o644)
 
 
 def cover_proc(wanted: str) -> str:
