@@ -18,12 +18,12 @@ from .sets import OrderedSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Tuple
+    from typing import Any, Callable
 
 _NUMBERS = frozenset([int, float, bool])
 
 #: {name: (function or value, how it is written, what it does)}
-TABLE: Dict[str, Tuple[Any, str, str]] = {}
+TABLE: dict[str, tuple[Any, str, str]] = {}
 
 
 def _builtin(usage: str, text: str) -> Callable[[Any], Any]:
@@ -39,7 +39,7 @@ def _builtin(usage: str, text: str) -> Callable[[Any], Any]:
 def _number(name: str, *values: Any) -> None:
     for value in values:
         if type(value) not in _NUMBERS:
-            raise TypeError("%s() needs a number, not %s" % (name, type(value).__name__))
+            raise TypeError(f"{name}() needs a number, not {type(value).__name__}")
 
 
 _builtin("len(x)", "how many characters or elements it has")(length)
@@ -93,7 +93,7 @@ def _float(x: Any = 0.0) -> float:
         try:
             return float(x)
         except ValueError:
-            raise ValueError("could not convert string to float: %s" % repr(x[:60])) from None
+            raise ValueError(f"could not convert string to float: {x[:60]!r}") from None
     _number("float", x)
     return float(x)
 
@@ -104,12 +104,12 @@ def _bool(x: Any = False) -> bool:
 
 
 @_builtin("list(x)", "a list of the elements")
-def _list(x: Any = ()) -> List[Any]:
+def _list(x: Any = ()) -> list[Any]:
     return list(sequence(x))
 
 
 @_builtin("tuple(x)", "a tuple of the elements")
-def _tuple(x: Any = ()) -> Tuple[Any, ...]:
+def _tuple(x: Any = ()) -> tuple[Any, ...]:
     return tuple(sequence(x))
 
 
@@ -119,7 +119,7 @@ def _set(x: Any = ()) -> OrderedSet:
 
 
 @_builtin("dict(x, name=value)", "a dict of another one or of a list of pairs, and of what is named")
-def _dict(*x: Any, **named: Any) -> Dict[Any, Any]:
+def _dict(*x: Any, **named: Any) -> dict[Any, Any]:
     if len(x) > 1:
         raise TypeError("dict() takes one dict or list of pairs, not %d" % len(x))
     made = pairs(x[0]) if x else {}
@@ -193,14 +193,14 @@ def _sum(xs: Any, start: Any = 0) -> Any:
 def _extreme(name: str, pick: Callable[..., Any]) -> Callable[..., Any]:
     def function(*xs: Any, key: Any = None, **default: Any) -> Any:
         if not default.keys() <= {"default"}:
-            raise TypeError("%s() has no such option" % name)
+            raise TypeError(f"{name}() has no such option")
         if not xs:
-            raise TypeError("%s() needs at least one value" % name)
+            raise TypeError(f"{name}() needs at least one value")
         values = sequence(xs[0]) if len(xs) == 1 else xs
         if not values:
             if default:
                 return default["default"]
-            raise ValueError("%s() of nothing" % name)
+            raise ValueError(f"{name}() of nothing")
         by = values if key is None else [key(value) for value in values]
         spend(len(by))
         for each in by:
@@ -218,24 +218,24 @@ _builtin("max(xs, key=function, default=value)", "the biggest of a list, or of s
 
 
 @_builtin("sorted(xs, key=function, reverse=False)", "a list of the elements in order")
-def _sorted(xs: Any, *, key: Any = None, reverse: Any = False) -> List[Any]:
+def _sorted(xs: Any, *, key: Any = None, reverse: Any = False) -> list[Any]:
     return in_order(sequence(xs), key, reverse)
 
 
 @_builtin("reversed(xs)", "a list of the elements from the last to the first")
-def _reversed(xs: Any) -> List[Any]:
+def _reversed(xs: Any) -> list[Any]:
     return list(sequence(xs))[::-1]
 
 
 @_builtin("enumerate(xs, start=0)", "a list of pairs: number, element")
-def _enumerate(xs: Any, start: Any = 0) -> List[Any]:
+def _enumerate(xs: Any, start: Any = 0) -> list[Any]:
     values = sequence(xs)
     spend(len(values))
     return list(enumerate(values, start))
 
 
 @_builtin("zip(xs, ys)", "a list of tuples: the first elements, the second ones, and so on")
-def _zip(*xs: Any, strict: Any = False) -> List[Any]:
+def _zip(*xs: Any, strict: Any = False) -> list[Any]:
     lists = [sequence(each) for each in xs]
     spend(len(xs) * (1 + min([len(each) for each in lists], default=0)))
     if strict and len({len(each) for each in lists}) > 1:
@@ -244,7 +244,7 @@ def _zip(*xs: Any, strict: Any = False) -> List[Any]:
 
 
 @_builtin("map(function, xs)", "a list of what the function returns for each element")
-def _map(function: Any, *xs: Any) -> List[Any]:
+def _map(function: Any, *xs: Any) -> list[Any]:
     if len(xs) == 1:
         values = sequence(xs[0])
         spend(len(values))
@@ -253,7 +253,7 @@ def _map(function: Any, *xs: Any) -> List[Any]:
 
 
 @_builtin("filter(function, xs)", "a list of the elements for which the function returns something true")
-def _filter(function: Any, xs: Any) -> List[Any]:
+def _filter(function: Any, xs: Any) -> list[Any]:
     values = sequence(xs)
     spend(len(values))
     if function is None:
@@ -276,7 +276,7 @@ def _all(xs: Any) -> bool:
 
 
 #: what `isinstance` takes
-_TYPES: Dict[Any, Tuple[type, ...]] = {
+_TYPES: dict[Any, tuple[type, ...]] = {
     _str: (str,),
     _int: (int, bool),
     _float: (float,),
@@ -294,7 +294,9 @@ def _isinstance(x: Any, kind: Any) -> bool:
     for each in kind if type(kind) is tuple else (kind,):
         spend(1)
         if type(each) is not type(_str) or each not in _TYPES:
-            raise TypeError("isinstance() needs str, int, float, bool, list, tuple, set, dict or range, or a tuple of them")
+            raise TypeError(
+                "isinstance() needs str, int, float, bool, list, tuple, set, dict or range, or a tuple of them"
+            )
         if type(x) in _TYPES[each]:
             return True
     return False
@@ -325,7 +327,7 @@ def _math(name: str, usage: str, text: str) -> None:
     def function(*numbers: Any) -> Any:
         for number in numbers:
             if type(number) not in _NUMBERS:
-                raise TypeError("%s() needs numbers, not %s" % (name, type(number).__name__))
+                raise TypeError(f"{name}() needs numbers, not {type(number).__name__}")
             if type(number) is int and not -guards._SMALL < number < guards._SMALL:
                 guards._bits(number, number)
         return native(*numbers)

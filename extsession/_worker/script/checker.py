@@ -15,7 +15,7 @@ from .text import finding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Tuple
+    from typing import Any
 
 _ALLOWED = frozenset(
     [
@@ -37,7 +37,7 @@ _OPERATORS = frozenset(
 _SCOPES = (ast.FunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 #: {node: (construct, why, hint)}
-REFUSED: Dict[str, Tuple[str, str, str]] = {
+REFUSED: dict[str, tuple[str, str, str]] = {
     "Import": ("import", "a script cannot import", "All there is can be used by its name, without import."),
     "ImportFrom": ("import", "a script cannot import", "All there is can be used by its name, without import."),
     "ClassDef": ("class", "classes are not part of the language", "Use a dict for what belongs together."),
@@ -60,7 +60,7 @@ REFUSED: Dict[str, Tuple[str, str, str]] = {
 
 class _Checker:
     def __init__(self) -> None:
-        self.findings: List[Dict[str, Any]] = []
+        self.findings: list[dict[str, Any]] = []
 
     def refuse(self, node: Any, construct: str, why: str, hint: str = "") -> None:
         column = getattr(node, "col_offset", 0) + 1
@@ -74,11 +74,11 @@ class _Checker:
         if name[:1] == "_":
             self.refuse(node, name, "names cannot begin with an underscore", "Choose another name.")
         elif stored and name in CAUGHT:
-            self.refuse(node, name, "%s is the name of an error" % name, "Choose another name.")
+            self.refuse(node, name, f"{name} is the name of an error", "Choose another name.")
 
     def check(self, tree: Any) -> None:
         # (node, depth, scopes around, in a function, in a loop, in a handler, what an expression may be)
-        stack: List[Tuple[Any, int, int, bool, bool, bool, str]] = [(tree, 0, 0, False, False, False, "")]
+        stack: list[tuple[Any, int, int, bool, bool, bool, str]] = [(tree, 0, 0, False, False, False, "")]
         count = 0
         while stack:
             node, depth, scopes, function, loop, handler, place = stack.pop()
@@ -94,11 +94,13 @@ class _Checker:
                             "Use variables or functions for some of it.")  # fmt: skip
                 return
             if kind not in _ALLOWED:
-                construct, why, hint = REFUSED.get(kind.__name__, (kind.__name__, "this is not part of the language", ""))
+                construct, why, hint = REFUSED.get(
+                    kind.__name__, (kind.__name__, "this is not part of the language", "")
+                )
                 self.refuse(node, construct, why, hint)
                 continue
             special = getattr(self, "check_" + kind.__name__, None)
-            skip: Tuple[Any, ...] = ()
+            skip: tuple[Any, ...] = ()
             if special is not None:
                 skip = special(node, function, loop, handler, place) or ()
             if kind in _SCOPES:
@@ -142,12 +144,12 @@ class _Checker:
                     self.refuse(node, "text", "the text has a character that is no text", "Remove it.")
         elif value is not None and type(value) not in (bool, int, float):
             construct = {bytes: "bytes", complex: "complex number"}.get(type(value), "...")
-            self.refuse(node, construct, "%s is not part of the language" % construct, "")
+            self.refuse(node, construct, f"{construct} is not part of the language", "")
 
     def check_Attribute(self, node: Any, function: bool, loop: bool, handler: bool, place: str) -> Any:
         name = node.attr
         if place != "callee":
-            hint = "To call it, write .%s()" % name if name in NAMES else "Elements of a dict are written d['%s']" % name
+            hint = f"To call it, write .{name}()" if name in NAMES else f"Elements of a dict are written d['{name}']"
             self.refuse(node, "." + name, "what follows a point must be the call of a method", hint)
         elif name not in NAMES:
             self.refuse(node, "." + name, "there is no method of this name", "See the list of methods.")
@@ -182,7 +184,9 @@ class _Checker:
         if node.vararg or node.kwarg:
             self.refuse(node.vararg or node.kwarg, "*", "a function cannot take * or **", "Take a list.")
         if len(node.posonlyargs) + len(node.args) + len(node.kwonlyargs) > 200:
-            self.refuse((node.posonlyargs + node.args + node.kwonlyargs)[0], "def", "a function takes more than 200 values")
+            self.refuse(
+                (node.posonlyargs + node.args + node.kwonlyargs)[0], "def", "a function takes more than 200 values"
+            )
 
     def check_FunctionDef(self, node: Any, function: bool, loop: bool, handler: bool, place: str) -> Any:
         self.name(node, node.name, True)
@@ -201,7 +205,7 @@ class _Checker:
     def check_Break(self, node: Any, function: bool, loop: bool, handler: bool, place: str) -> Any:
         if not loop:
             word = type(node).__name__.lower()
-            self.refuse(node, word, "%s can only stand in a loop" % word, "")
+            self.refuse(node, word, f"{word} can only stand in a loop", "")
 
     check_Continue = check_Break
 
@@ -220,7 +224,7 @@ class _Checker:
             constant = type(right) is ast.Constant and (right.value is None or type(right.value) is bool)
             if type(operator) in (ast.Is, ast.IsNot) and not constant:
                 word = "is" if type(operator) is ast.Is else "is not"
-                self.refuse(node, word, "%s can only be used with None, True and False" % word, "Use == or !=.")
+                self.refuse(node, word, f"{word} can only be used with None, True and False", "Use == or !=.")
 
     def check_Subscript(self, node: Any, function: bool, loop: bool, handler: bool, place: str) -> Any:
         index = node.slice
@@ -261,7 +265,9 @@ class _Checker:
                 return ("exc", "cause")
             return ("cause",)
         if type(error) is not ast.Name:
-            self.refuse(node, "raise", "only an error of the list can be raised", "For example: raise ValueError('...')")
+            self.refuse(
+                node, "raise", "only an error of the list can be raised", "For example: raise ValueError('...')"
+            )
             return ("exc", "cause")
         return ("cause",)
 
@@ -289,7 +295,7 @@ def place_of(kind: Any, field: str, place: str) -> str:
     return ""
 
 
-def check(tree: Any) -> List[Dict[str, Any]]:
+def check(tree: Any) -> list[dict[str, Any]]:
     """What is wrong with a script, in the order of its text."""
     checker = _Checker()
     checker.check(tree)

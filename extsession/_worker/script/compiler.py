@@ -1,7 +1,8 @@
 """From the tree of a checked script to code that charges for what it does.
 
-* A *tick* stands at the head of each block: of a script, function, loop, branch, handler, `finally`; after a statement that
-  may jump away, the rest is a block of its own. It takes the number of nodes of the block off `_b[0]`, and is inline.
+* A *tick* stands at the head of each block: of a script, function, loop, branch, handler, `finally`; after a
+  statement that may jump away, the rest is a block of its own. It takes the number of nodes of the block off
+  `_b[0]`, and is inline.
 * Operators become calls of guards, unless it is known or quickly seen that the operands are numbers.
 * `x.append(v)` becomes `_m_append(x, v)`. Comprehensions are charged when they start, for all elements.
 * The whole is the body of a function whose variables are global: helpers are found faster than by a module's code.
@@ -18,7 +19,7 @@ from .errors import RAISED
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+    from typing import Any, Callable
 
 _LOAD, _STORE = ast.Load(), ast.Store()
 _BINARY = {
@@ -63,7 +64,8 @@ def _is_float(node: Any) -> bool:
 
 
 def _is_small(node: Any) -> bool:
-    return type(node) is ast.Constant and type(node.value) in (int, bool) and -(2**30) < node.value < 2**30
+    value: Any = node.value if type(node) is ast.Constant else None
+    return type(value) in (int, bool) and -(2**30) < value < 2**30
 
 
 def _is_simple(node: Any) -> bool:
@@ -76,16 +78,16 @@ class Compiler:
     def __init__(self, by_line: bool) -> None:
         self.by_line = by_line
         self.weight = 0  # of the block so far
-        self.lines: List[Tuple[int, int]] = []  # (line, weight) of the statements of the block so far
+        self.lines: list[tuple[int, int]] = []  # (line, weight) of the statements of the block so far
         self.calls = 0  # seen so far: what calls nothing cannot recurse
         self.temporaries = 0
         self.comprehensions = 0  # around the expression
         self.iterables = 0  # whether it is in what a comprehension goes through: no := there
         self.jumps = False  # a statement seen may have left its block
-        self.stored: Set[str] = set()  # variables of the script itself
+        self.stored: set[str] = set()  # variables of the script itself
         self.top = True
         self.at: Any = None  # the node whose place new nodes get
-        self._expressions: Dict[Any, Callable[[Any], Any]] = {
+        self._expressions: dict[Any, Callable[[Any], Any]] = {
             ast.Name: self._name, ast.Constant: lambda node: node, ast.List: self._display, ast.Tuple: self._display,
             ast.Dict: self._dict, ast.Set: self._set, ast.BinOp: self._binary, ast.UnaryOp: self._unary,
             ast.BoolOp: self._boolean, ast.Compare: self._compare, ast.IfExp: self._conditional, ast.Call: self._call,
@@ -93,7 +95,7 @@ class Compiler:
             ast.ListComp: self._comprehension, ast.SetComp: self._comprehension, ast.GeneratorExp: self._comprehension,
             ast.DictComp: self._comprehension, ast.Starred: self._starred,
         }  # fmt: skip
-        self._statements: Dict[Any, Callable[[Any, List[Any]], None]] = {
+        self._statements: dict[Any, Callable[[Any, list[Any]], None]] = {
             ast.Expr: self._expression_statement, ast.Assign: self._assign, ast.AugAssign: self._augmented,
             ast.If: self._if, ast.For: self._for, ast.While: self._while, ast.FunctionDef: self._function,
             ast.Return: self._return, ast.Try: self._try, ast.Raise: self._raise, ast.Assert: self._assert,
@@ -132,7 +134,7 @@ class Compiler:
     def counter(self, name: str) -> Any:
         return self.place(ast.Subscript(self.load(name), self.constant(0), _LOAD))
 
-    def count(self, name: str, by: Any, out: List[Any], helper: str) -> None:
+    def count(self, name: str, by: Any, out: list[Any], helper: str) -> None:
         """`name[0] = _n = name[0] - by`; `if _n < 0: helper()`."""
         left = self.place(ast.BinOp(self.counter(name), ast.Sub(), by))
         cell = self.place(ast.Subscript(self.load(name), self.constant(0), _STORE))
@@ -142,7 +144,7 @@ class Compiler:
 
     # ---- blocks
 
-    def open_tick(self, out: List[Any]) -> Any:
+    def open_tick(self, out: list[Any]) -> Any:
         weight = self.constant(0)
         if self.by_line:
             out.append(self.statement(self.helper("_tick_lines", weight, self.constant(()))))
@@ -155,11 +157,11 @@ class Compiler:
         if len(tick) > 1:
             tick[1].value = tuple(self.lines)
 
-    def block(self, body: List[Any], at: Any, extra: int = 0, first: Any = None) -> List[Any]:
+    def block(self, body: list[Any], at: Any, extra: int = 0, first: Any = None) -> list[Any]:
         """The statements with their ticks. extra: weight that each run of the block has besides."""
         saved, lines = self.weight, self.lines
         self.at = at
-        out: List[Any] = []
+        out: list[Any] = []
         tick = self.open_tick(out)
         self.weight, self.lines = extra, [(at.lineno, extra)] if extra else []
         if first is not None:
@@ -193,7 +195,7 @@ class Compiler:
 
     # ---- statements
 
-    def _expression_statement(self, node: Any, out: List[Any]) -> None:
+    def _expression_statement(self, node: Any, out: list[Any]) -> None:
         if type(node.value) is ast.Constant:
             self.weight += 1
             out.append(self.place(ast.Pass()))
@@ -201,7 +203,7 @@ class Compiler:
         node.value = self.expression(node.value)
         out.append(node)
 
-    def _assign(self, node: Any, out: List[Any]) -> None:
+    def _assign(self, node: Any, out: list[Any]) -> None:
         first = node.targets[0]
         if len(node.targets) == 1 and type(first) is ast.Subscript and type(first.slice) is ast.Slice:
             value = self.expression(node.value)
@@ -238,7 +240,7 @@ class Compiler:
             node.elts = [self.target(each) for each in node.elts]
         return node
 
-    def _augmented(self, node: Any, out: List[Any]) -> None:
+    def _augmented(self, node: Any, out: list[Any]) -> None:
         target, operator = node.target, node.op
         self.weight += 1
         if type(target) is ast.Name:
@@ -263,14 +265,14 @@ class Compiler:
         item = self.place(ast.Subscript(self.load(container), self.load(index), _STORE))
         out.append(self.place(ast.Assign([item], value)))
 
-    def _if(self, node: Any, out: List[Any]) -> None:
+    def _if(self, node: Any, out: list[Any]) -> None:
         node.test = self.expression(node.test)
         node.body = self.block(node.body, node.body[0])
         if node.orelse:
             node.orelse = self.block(node.orelse, node.orelse[0])
         out.append(node)
 
-    def _for(self, node: Any, out: List[Any]) -> None:
+    def _for(self, node: Any, out: list[Any]) -> None:
         values = self.expression(node.iter)
         self.at = node.iter
         node.iter = self.helper("_loop", values)
@@ -283,7 +285,7 @@ class Compiler:
             node.orelse = self.block(node.orelse, node.orelse[0])
         out.append(node)
 
-    def _while(self, node: Any, out: List[Any]) -> None:
+    def _while(self, node: Any, out: list[Any]) -> None:
         before = self.weight
         node.test = self.expression(node.test)
         node.body = self.block(node.body, node, self.weight - before)
@@ -291,7 +293,7 @@ class Compiler:
             node.orelse = self.block(node.orelse, node.orelse[0])
         out.append(node)
 
-    def _function(self, node: Any, out: List[Any]) -> None:
+    def _function(self, node: Any, out: list[Any]) -> None:
         if self.top:
             self.stored.add(node.name)
         self._defaults(node.args)
@@ -302,7 +304,7 @@ class Compiler:
         if self.calls != calls:
             self.at = node
             head = 1 if self.by_line else 2  # statements of the tick
-            deeper: List[Any] = []
+            deeper: list[Any] = []
             self.count("_d", self.constant(1), deeper, "_deep")
             higher = self.place(ast.BinOp(self.counter("_d"), ast.Add(), self.constant(1)))
             cell = self.place(ast.Subscript(self.load("_d"), self.constant(0), _STORE))
@@ -314,7 +316,7 @@ class Compiler:
             self._declare(declared)
         out.append(node)
 
-    def _declare(self, declared: List[Any]) -> None:
+    def _declare(self, declared: list[Any]) -> None:
         for each in declared:
             if type(each) is ast.Global:
                 self.stored.update(each.names)
@@ -323,20 +325,20 @@ class Compiler:
         arguments.defaults = [self.expression(each) for each in arguments.defaults]
         arguments.kw_defaults = [None if each is None else self.expression(each) for each in arguments.kw_defaults]
 
-    def _return(self, node: Any, out: List[Any]) -> None:
+    def _return(self, node: Any, out: list[Any]) -> None:
         self.jumps = True
         if node.value is not None:
             node.value = self.expression(node.value)
         out.append(node)
 
-    def _try(self, node: Any, out: List[Any]) -> None:
+    def _try(self, node: Any, out: list[Any]) -> None:
         depth = self.temporary()
         out.append(self.assign(depth, self.counter("_d")))
         node.body = self.block(node.body, node.body[0])
         for handler in node.handlers:
             self.at = handler
             named = handler.type.elts if type(handler.type) is ast.Tuple else [handler.type] if handler.type else []
-            errors = [self.load("_x_" + each.id) for each in named] or [self.load("_x_Exception")]
+            errors = [self.load("_x_" + str(getattr(each, "id", ""))) for each in named] or [self.load("_x_Exception")]
             handler.type = errors[0] if len(errors) == 1 else self.place(ast.Tuple(errors, _LOAD))
             if self.top and handler.name:
                 self.stored.add(handler.name)
@@ -360,12 +362,13 @@ class Compiler:
         cell = self.place(ast.Subscript(self.load("_d"), self.constant(0), _STORE))
         return self.place(ast.Assign([cell], self.load(depth)))
 
-    def _raise(self, node: Any, out: List[Any]) -> None:
+    def _raise(self, node: Any, out: list[Any]) -> None:
         self.jumps = True
-        error = node.exc
+        error: Any = node.exc
         if error is not None:
             self.weight += 1
-            name = error.func.id if type(error) is ast.Call else error.id
+            raised: Any = error.func if type(error) is ast.Call else error
+            name = raised.id
             message = [self.expression(each) for each in error.args] if type(error) is ast.Call else []
             self.at = node
             if type(error) is ast.Name and error.id not in ERRORS:
@@ -375,7 +378,7 @@ class Compiler:
         node.cause = None
         out.append(node)
 
-    def _assert(self, node: Any, out: List[Any]) -> None:
+    def _assert(self, node: Any, out: list[Any]) -> None:
         test = self.expression(node.test)
         message = [self.expression(node.msg)] if node.msg is not None else []
         self.at = node
@@ -383,7 +386,7 @@ class Compiler:
         wrong = self.place(ast.UnaryOp(ast.Not(), test))
         out.append(self.place(ast.If(wrong, [self.place(ast.Raise(error, None))], [])))
 
-    def _delete(self, node: Any, out: List[Any]) -> None:
+    def _delete(self, node: Any, out: list[Any]) -> None:
         for target in node.targets:
             self.weight += 1
             if type(target) is ast.Name:
@@ -405,7 +408,7 @@ class Compiler:
             self.at = node
             out.append(self.statement(self.helper(helper, container, *arguments)))
 
-    def _global(self, node: Any, out: List[Any]) -> None:
+    def _global(self, node: Any, out: list[Any]) -> None:
         if self.top:
             self.stored.update(node.names)
             out.append(self.place(ast.Pass()))
@@ -462,7 +465,7 @@ class Compiler:
         self.weight += 1
         return self._operate(left, node.op, node.right, {}, node)
 
-    def _operate(self, left: Any, operator: Any, right: Any, names: Dict[Any, str], node: Any = None) -> Any:
+    def _operate(self, left: Any, operator: Any, right: Any, names: dict[Any, str], node: Any = None) -> Any:
         """`left operator right`, guarded. `left` has been counted; if there is a node, not yet rewritten."""
         kind = type(operator)
         at = node or self.at
@@ -506,13 +509,13 @@ class Compiler:
             return _is_small(right)
         return kind is ast.Mod and _is_small(right) and _is_number(left)
 
-    def _fast_types(self, kind: Any, small: bool) -> Tuple[str, ...]:
+    def _fast_types(self, kind: Any, small: bool) -> tuple[str, ...]:
         """With which types of the left operand CPython may do it, whatever the right one is."""
         if kind in (ast.Add, ast.Sub) or (kind is ast.Mod and small):
             return ("_int", "_float")
         return ("_float",) if kind in (ast.Mult, ast.Mod) else ()
 
-    def _type_test(self, node: Any, name: str, types: Tuple[str, ...]) -> Any:
+    def _type_test(self, node: Any, name: str, types: tuple[str, ...]) -> Any:
         tests = []
         for each in types:
             kind = self.helper("_type", node)
@@ -618,7 +621,7 @@ class Compiler:
                 return self.place(ast.IfExp(test, self.load(node.id), self.helper("_key", self.load(node.id))))
         return self.helper("_key", new)
 
-    def _bounds(self, node: Any) -> List[Any]:
+    def _bounds(self, node: Any) -> list[Any]:
         self.weight += 1
         found = []
         for each in (node.lower, node.upper, node.step):
@@ -715,6 +718,6 @@ def compile_tree(tree: Any, filename: str, by_line: bool) -> CodeType:
     if "type_params" in ast.FunctionDef._fields:
         main.type_params = []
     module = compile(ast.Module([main], []), filename, "exec", dont_inherit=True, optimize=0)
-    code: Optional[CodeType] = next((each for each in module.co_consts if type(each) is type(module)), None)
+    code: CodeType | None = next((each for each in module.co_consts if type(each) is type(module)), None)
     assert code is not None
     return code

@@ -49,7 +49,10 @@ TABLE = (
     ("a search in text, besides", "1 for each 4096 of (length of the text) x (length of what is looked for)"),
     ("elements that are copied: slices, `+`, `list()`, `dict()`, `keys()`, ...", "1 for each 8"),
     ("elements that are compared, shown, summed, counted, sorted, made keys, handed to a function", "1 each"),
-    ("sorting n elements, besides", "n x (digits of n in base 2) / 8; lists and long texts: their whole size each time"),
+    (
+        "sorting n elements, besides",
+        "n x (digits of n in base 2) / 8; lists and long texts: their whole size each time",
+    ),
     ("`*`, `//`, `%`, `**`, `pow` of whole numbers over 60 bits", "1 for each 262144 of bits x bits"),
     ("`append`, `insert` and `extend`", "1, plus the elements"),
     ("an exposed function", "its price (100 if the host says nothing), plus 1 for each value in and out"),

@@ -16,21 +16,21 @@ from .values import Inwards, NotPlain, Outwards, TooMuch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+    from typing import Any, Callable
 
 FILENAME = "<script>"
 #: programs kept
 KEPT = 256
 
 _ONLY_AST = 0x400
-_Function = type(lambda: None)
-_known: Dict[Tuple[str, str], Union[Program, Rejected]] = {}
+_Function: Any = type(lambda: None)
+_known: dict[tuple[str, str], Program | Rejected] = {}
 
 
 class Rejected:
     """What is no script. findings: dicts of line, column (both from 1), construct, why and hint."""
 
-    def __init__(self, name: str, findings: List[Dict[str, Any]]) -> None:
+    def __init__(self, name: str, findings: list[dict[str, Any]]) -> None:
         self.name = name
         self.findings = findings
 
@@ -42,7 +42,7 @@ class Program:
         self.name = name
         self.source = source
         self.code = code
-        self._by_line: Optional[CodeType] = None
+        self._by_line: CodeType | None = None
         self.last: Any = None  # what `explain` runs again
 
     def by_line(self) -> CodeType:
@@ -59,7 +59,7 @@ def _parse(source: str) -> Any:
         return compile(source, FILENAME, "exec", _ONLY_AST, dont_inherit=True, optimize=0)
 
 
-def prepare(source: str, name: str = "script") -> Union[Program, Rejected]:
+def prepare(source: str, name: str = "script") -> Program | Rejected:
     """Check and compile a script, or take it from those known."""
     found = _known.get((source, name))
     if found is None:
@@ -70,7 +70,7 @@ def prepare(source: str, name: str = "script") -> Union[Program, Rejected]:
     return found
 
 
-def _prepare(source: str, name: str) -> Union[Program, Rejected]:
+def _prepare(source: str, name: str) -> Program | Rejected:
     problem = text.check(source)
     if problem is not None:
         return Rejected(name, [problem])
@@ -85,7 +85,7 @@ def _prepare(source: str, name: str) -> Union[Program, Rejected]:
     except SyntaxError as error:
         line, column = error.lineno or 1, max(1, error.offset or 1)
         why = str(error.msg).partition(" (<")[0]
-        return Rejected(name, [text.finding(line, column, "syntax", "this is not written as Python is: %s" % why, "")])
+        return Rejected(name, [text.finding(line, column, "syntax", f"this is not written as Python is: {why}", "")])
     except compiler.Unsupported as error:
         node, why = error.args
         return Rejected(name, [text.finding(node.lineno, node.col_offset + 1, "expression", why, "")])
@@ -94,7 +94,7 @@ def _prepare(source: str, name: str) -> Union[Program, Rejected]:
 
 
 #: what compiled scripts call, besides methods
-_HELPERS: Dict[str, Any] = {
+_HELPERS: dict[str, Any] = {
     "_b": meter.B, "_d": meter.D, "_over": meter.over, "_deep": meter.deep, "_fatal": meter.fatal, "_tick": meter.tick,
     "_enter": meter.enter, "_leave": meter.leave, "_tick_lines": meter.tick_lines, "_at_line": meter.at_line,
     "_type": type, "_int": int, "_float": float, "_str": str,
@@ -129,12 +129,12 @@ _HELPERS["_caught"] = _caught
 
 def run(
     program: Program,
-    values_in: Dict[str, Any],
-    functions: Dict[str, int],
-    limits: Dict[str, Any],
-    ask: Callable[[str, List[Any], Dict[str, Any]], Any],
+    values_in: dict[str, Any],
+    functions: dict[str, int],
+    limits: dict[str, Any],
+    ask: Callable[[str, list[Any], dict[str, Any]], Any],
     write: Callable[[str], Any],
-) -> Dict[str, Any]:
+) -> dict[str, Any]:
     """Run a script and say how it ended, as plain data.
 
     functions: {name: price in cycles}. limits: cycles; output (bytes that print() may write), depth (of calls),
@@ -146,22 +146,22 @@ def run(
     if meter.STATE.running:
         raise RuntimeError("a script is running already")
     inwards = Inwards()
-    scope: Dict[str, Any] = {}
+    scope: dict[str, Any] = {}
     for name, value in values_in.items():
         _check_name(name)
         scope[name] = inwards.copy(value)
     for name, price in functions.items():
         _check_name(name)
         if type(price) is not int or price < 0:
-            raise BadValue("the price of %s must be a whole number from 0 on" % name)
-    answers: List[Tuple[bool, Any]] = []
+            raise BadValue(f"the price of {name} must be a whole number from 0 on")
+    answers: list[tuple[bool, Any]] = []
     record = _run(program, scope, functions, limits, _recorded(ask, answers), write, bool(limits.get("lines")))
     program.last = (values_in, functions, limits, answers)
     return record
 
 
-def _recorded(ask: Any, answers: List[Tuple[bool, Any]]) -> Any:
-    def asked(name: str, args: List[Any], kwargs: Dict[str, Any]) -> Any:
+def _recorded(ask: Any, answers: list[tuple[bool, Any]]) -> Any:
+    def asked(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         try:
             answer = ask(name, args, kwargs)
         except (ScriptError, HostFailed) as error:
@@ -173,8 +173,8 @@ def _recorded(ask: Any, answers: List[Tuple[bool, Any]]) -> Any:
     return asked
 
 
-def explain(program: Program) -> Dict[str, Any]:
-    """The record of the last run, with `lines`: {line: cycles}. Runs it again, on the answers that the host gave then."""
+def explain(program: Program) -> dict[str, Any]:
+    """The record of the last run, with `lines`: {line: cycles}. Runs it again, on the answers the host gave then."""
     if program.last is None:
         raise BadValue("the script has not been run")
     values_in, functions, limits, answers = program.last
@@ -204,17 +204,17 @@ def _host_function(name: str, price: int, ask: Any) -> Any:
             arguments = [outwards.copy(each) for each in args]
             named = {each: outwards.copy(value) for each, value in kwargs.items()}
         except TooMuch as error:
-            meter.over(error.limit, "what is handed to %s() %s" % (name, error))
+            meter.over(error.limit, f"what is handed to {name}() {error}")
         except NotPlain:
-            raise TypeError("%s() takes plain values only, no function and no error" % name) from None
+            raise TypeError(f"{name}() takes plain values only, no function and no error") from None
         meter.spend(costs.MAX_NODES_OUT - outwards.nodes)
-        failed: Optional[ScriptError] = None
+        failed: ScriptError | None = None
         try:
             answer = ask(name, arguments, named)
         except ScriptError as error:
             failed = ScriptError(render.message_of(error))
         except HostFailed:
-            failed = ScriptError("the function %s() failed" % name)
+            failed = ScriptError(f"the function {name}() failed")
         except Exception as error:
             meter.abort(error)
         if failed is not None:
@@ -223,7 +223,7 @@ def _host_function(name: str, price: int, ask: Any) -> Any:
         try:
             value = inwards.copy(answer)
         except BadValue:
-            raise ScriptError("the function %s() gave back what a script cannot use" % name) from None
+            raise ScriptError(f"the function {name}() gave back what a script cannot use") from None
         meter.spend(costs.MAX_NODES_IN - inwards.nodes)
         return value
 
@@ -232,8 +232,8 @@ def _host_function(name: str, price: int, ask: Any) -> Any:
 
 
 def _run(
-    program: Program, scope: Dict[str, Any], functions: Any, limits: Dict[str, Any], ask: Any, write: Any, lines: bool
-) -> Dict[str, Any]:
+    program: Program, scope: dict[str, Any], functions: Any, limits: dict[str, Any], ask: Any, write: Any, lines: bool
+) -> dict[str, Any]:
     for name, price in functions.items():
         scope[name] = _host_function(name, price, ask)
     scope.update(_HELPERS)
@@ -252,8 +252,8 @@ def _run(
             meter.abort(error)
 
     state.write = guarded_write
-    error: Optional[BaseException] = None
-    where: Tuple[Optional[int], Optional[int]] = (None, None)
+    error: BaseException | None = None
+    where: tuple[int | None, int | None] = (None, None)
     try:
         sys.setrecursionlimit(frames + 8 * depth + 1000)
         try:
@@ -284,11 +284,9 @@ def _run(
         error = None
 
 
-def _record(
-    scope: Dict[str, Any], limits: Dict[str, Any], error: Any, where: Any, lines: bool
-) -> Dict[str, Any]:
+def _record(scope: dict[str, Any], limits: dict[str, Any], error: Any, where: Any, lines: bool) -> dict[str, Any]:
     state = meter.STATE
-    record: Dict[str, Any] = {
+    record: dict[str, Any] = {
         "status": "finished",
         "over": state.over,
         "cycles": meter.spent(),
@@ -317,12 +315,12 @@ def _record(
             record["dropped"].append(name)
         except TooMuch as raised:
             record.update(status="over_budget", over=raised.limit, globals={}, dropped=[])
-            record["error"] = _told("OverBudget", "the variable %s %s" % (name[:60], raised), None, None)
+            record["error"] = _told("OverBudget", f"the variable {name[:60]} {raised}", None, None)
             break
     return record
 
 
-def _told(kind: str, message: str, line: Optional[int], column: Optional[int]) -> Dict[str, Any]:
+def _told(kind: str, message: str, line: int | None, column: int | None) -> dict[str, Any]:
     return {"type": kind, "message": message, "line": line, "column": column}
 
 
@@ -344,7 +342,7 @@ def _depth_of_stack() -> int:
     return depth
 
 
-def _place(error: BaseException) -> Tuple[Optional[int], Optional[int]]:
+def _place(error: BaseException) -> tuple[int | None, int | None]:
     """Line and column, from 1, of the innermost place in the script where an error was; column None: not known."""
     found = None
     trace: Any = error.__traceback__

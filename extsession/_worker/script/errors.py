@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Tuple, Type
+    pass
 
 
 class ScriptError(Exception):
@@ -39,7 +39,7 @@ AnyError.__name__ = AnyError.__qualname__ = "Exception"
 RunError.__name__ = RunError.__qualname__ = "RuntimeError"
 
 #: what `except Exception` and a bare `except` catch: no MemoryError, no RecursionError, no OverBudget
-CATCHABLE: Tuple[Type[Exception], ...] = (
+CATCHABLE: tuple[type[Exception], ...] = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -53,7 +53,7 @@ CATCHABLE: Tuple[Type[Exception], ...] = (
 )
 
 #: names in `except`
-CAUGHT: Dict[str, Tuple[Type[Exception], ...]] = {
+CAUGHT: dict[str, tuple[type[Exception], ...]] = {
     "ArithmeticError": (ArithmeticError,),
     "AssertionError": (AssertionError,),
     "AttributeError": (AttributeError,),
@@ -71,5 +71,5 @@ CAUGHT: Dict[str, Tuple[Type[Exception], ...]] = {
 }
 
 #: names in `raise`
-RAISED: Dict[str, Type[Exception]] = {name: classes[0] for name, classes in CAUGHT.items()}
+RAISED: dict[str, type[Exception]] = {name: classes[0] for name, classes in CAUGHT.items()}
 RAISED["Exception"] = AnyError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 
 from . import costs, sets
-from .meter import B, STATE, item_count, over, spend, text_size
+from .meter import STATE, B, item_count, over, spend, text_size
 from .sets import OrderedSet
 
 TYPE_CHECKING = False
@@ -18,22 +18,20 @@ if TYPE_CHECKING:
 
 _NUMBERS = frozenset([int, float, bool])
 _SCALARS = frozenset([int, float, bool, type(None)])
-_CONTAINERS = frozenset([list, tuple, dict, OrderedSet])
+_CONTAINERS: frozenset[Any] = frozenset([list, tuple, dict, OrderedSet])
 _SMALL = 1 << 60
 _BITS = costs.MAX_BITS
 
 
 def _wrong(symbol: str, left: Any, right: Any) -> TypeError:
-    return TypeError(
-        "unsupported operand type(s) for %s: '%s' and '%s'" % (symbol, type(left).__name__, type(right).__name__)
-    )
+    return TypeError(f"unsupported operand type(s) for {symbol}: '{type(left).__name__}' and '{type(right).__name__}'")
 
 
 # ---- sizes
 
 
 def weigh(value: Any, depth: int = 0) -> int:
-    """Charge for a look at all of a value, as a comparison may take; returns the cycles. Shared parts count each time."""
+    """Charge for a look at all of a value, as a comparison may take: shared parts count each time. Returns it."""
     kind = type(value)
     if kind is str:
         size = len(value) >> costs.TEXT
@@ -70,7 +68,7 @@ def _weigh_key(value: Any, depth: int) -> None:
             if len(each) > 63:
                 spend(len(each) >> costs.TEXT)
         elif kind not in _SCALARS:
-            raise TypeError("unhashable type: '%s'" % kind.__name__)
+            raise TypeError(f"unhashable type: '{kind.__name__}'")
 
 
 def key(value: Any) -> Any:
@@ -87,7 +85,7 @@ def key(value: Any) -> Any:
     elif kind is range:
         raise TypeError("a range cannot be a key")
     elif kind in _CONTAINERS:
-        raise TypeError("unhashable type: '%s'" % kind.__name__)
+        raise TypeError(f"unhashable type: '{kind.__name__}'")
     else:
         raise TypeError("a function cannot be a key")
     # such keys can be made to collide by whoever knows how they are hashed: each costs those that came before
@@ -118,7 +116,7 @@ def sequence(value: Any) -> Any:
     if kind is dict or kind is OrderedSet or kind is range:
         item_count(length(value))
         return list(value)
-    raise TypeError("'%s' object is not iterable" % kind.__name__)
+    raise TypeError(f"'{kind.__name__}' object is not iterable")
 
 
 def starred(value: Any) -> Any:
@@ -131,7 +129,7 @@ def length(value: Any) -> int:
     kind = type(value)
     if kind in _CONTAINERS or kind is str or kind is range:
         return len(value)
-    raise TypeError("object of type '%s' has no len()" % kind.__name__)
+    raise TypeError(f"object of type '{kind.__name__}' has no len()")
 
 
 def loop(value: Any) -> Any:
@@ -368,7 +366,7 @@ def contains(item: Any, container: Any) -> bool:
     kind = type(container)
     if kind is str:
         if type(item) is not str:
-            raise TypeError("'in <text>' needs a text as left side, not %s" % type(item).__name__)
+            raise TypeError(f"'in <text>' needs a text as left side, not {type(item).__name__}")
         search_text(container, item)
         return item in container
     if kind is list or kind is tuple:
@@ -380,7 +378,7 @@ def contains(item: Any, container: Any) -> bool:
         if type(item) is float:
             return item.is_integer() and int(item) in container
         return type(item) in _NUMBERS and item in container
-    raise TypeError("argument of type '%s' is not iterable" % kind.__name__)
+    raise TypeError(f"argument of type '{kind.__name__}' is not iterable")
 
 
 def compare_all(item: Any, container: Any) -> None:
@@ -406,14 +404,14 @@ def get_slice(value: Any, start: Any, stop: Any, step: Any) -> Any:
     elif kind is list or kind is tuple:
         item_count(len(range(*part.indices(len(value)))))
     elif kind is not range:
-        raise TypeError("'%s' object has no slices" % kind.__name__)
+        raise TypeError(f"'{kind.__name__}' object has no slices")
     return value[part]
 
 
 def set_slice(target: Any, start: Any, stop: Any, step: Any, value: Any) -> None:
     part = _slice_of(target, start, stop, step)
     if type(target) is not list:
-        raise TypeError("'%s' object does not support assignment to slices" % type(target).__name__)
+        raise TypeError(f"'{type(target).__name__}' object does not support assignment to slices")
     value = sequence(value)
     if len(target) + len(value) > costs.MAX_ITEMS:
         item_count(len(target) + len(value))
@@ -424,7 +422,7 @@ def set_slice(target: Any, start: Any, stop: Any, step: Any, value: Any) -> None
 def del_slice(target: Any, start: Any, stop: Any, step: Any) -> None:
     part = _slice_of(target, start, stop, step)
     if type(target) is not list:
-        raise TypeError("'%s' object does not support deletion of slices" % type(target).__name__)
+        raise TypeError(f"'{type(target).__name__}' object does not support deletion of slices")
     item_count(len(target))
     del target[part]
 

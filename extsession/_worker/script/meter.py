@@ -1,7 +1,8 @@
 """The budget of the run in progress: one per process, for one script runs at a time.
 
-Plain lists and functions, because the compiled script does the same inline: `B[0]` are the cycles left, `D[0]` the calls
-left. Once `B[0]` is negative it stays so: each tick raises again, so no handler and no `finally` gets the script on.
+Plain lists and functions, because the compiled script does the same inline: `B[0]` are the cycles left, `D[0]` the
+calls left. Once `B[0]` is negative it stays so: each tick raises again, so no handler and no `finally` gets the
+script on.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from .errors import Aborted, OverBudget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, NoReturn, Optional, Tuple
+    from typing import Any, NoReturn
 
 #: cycles left
-B: List[int] = [0]
+B: list[int] = [0]
 #: calls left
-D: List[int] = [0]
+D: list[int] = [0]
 
 
 class State:
@@ -28,15 +29,15 @@ class State:
     def reset(self) -> None:
         self.running = False
         self.limit = 0
-        self.over: Optional[str] = None  # the limit that was spent first
+        self.over: str | None = None  # the limit that was spent first
         self.spent = 0  # cycles when it was
         self.message = ""
-        self.aborted: Optional[BaseException] = None  # what `ask` or `write` raised
+        self.aborted: BaseException | None = None  # what `ask` or `write` raised
         self.output = 0  # bytes that print() may still write
         self.write: Any = None
-        self.hashes: Dict[int, Any] = {}  # keys that an author could have made collide: the first of each hash
-        self.collisions: Dict[int, int] = {}
-        self.lines: Dict[int, int] = {}
+        self.hashes: dict[int, Any] = {}  # keys that an author could have made collide: the first of each hash
+        self.collisions: dict[int, int] = {}
+        self.lines: dict[int, int] = {}
         self.line = 0
         self.ticked = 0  # cycles that are in `lines` already
 
@@ -116,7 +117,7 @@ def leave(value: Any) -> Any:
     return value
 
 
-def tick_lines(cycles: int, lines: Tuple[Tuple[int, int], ...]) -> None:
+def tick_lines(cycles: int, lines: tuple[tuple[int, int], ...]) -> None:
     """The tick of a block where the cost of each line is wanted."""
     at_line(STATE.line)
     STATE.ticked += cycles

@@ -12,12 +12,12 @@ from .sets import OrderedSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Tuple
+    from typing import Any, Callable
 
 _SCALARS = frozenset([int, float, bool, type(None)])
 
 #: {type: {name: (function, how it is written, what it does)}}
-TABLE: Dict[type, Dict[str, Tuple[Callable[..., Any], str, str]]] = {
+TABLE: dict[type, dict[str, tuple[Callable[..., Any], str, str]]] = {
     each: {} for each in (str, list, tuple, dict, OrderedSet, int, float)
 }
 
@@ -38,13 +38,13 @@ def _method(kind: type, usage: str, text: str) -> Callable[[Any], Any]:
 def _needs_text(*values: Any) -> None:
     for value in values:
         if type(value) is not str:
-            raise TypeError("a text is needed here, not %s" % type(value).__name__)
+            raise TypeError(f"a text is needed here, not {type(value).__name__}")
 
 
 def _positions(*values: Any) -> None:
     for value in values:
         if value is not None and type(value) is not int and type(value) is not bool:
-            raise TypeError("a position must be a whole number, not %s" % type(value).__name__)
+            raise TypeError(f"a position must be a whole number, not {type(value).__name__}")
 
 
 def _checked(text: str) -> str:
@@ -316,7 +316,7 @@ def _sort(items: Any, *, key: Any = None, reverse: Any = False) -> None:
     items[:] = in_order(items, key, reverse)
 
 
-def in_order(items: Any, key: Any, reverse: Any) -> List[Any]:
+def in_order(items: Any, key: Any, reverse: Any) -> list[Any]:
     """sorted(items, key=key, reverse=reverse) of a list, tuple or text, charged."""
     items = list(items)
     by = items if key is None else [key(item) for item in items]
@@ -361,7 +361,7 @@ _sequence_methods(tuple)
 # ---- dicts
 
 
-def shrink(keys_of: Dict[Any, Any]) -> None:
+def shrink(keys_of: dict[Any, Any]) -> None:
     """After a deletion: make a dict that has lost half of its keys as small as it is.
 
     Else going through it would take the time of all that it ever had.
@@ -427,7 +427,7 @@ def _update(items: Any, other: Any = None, **more: Any) -> None:
     items.update(pairs(other) if other is not None else {}, **more)
 
 
-def pairs(value: Any) -> Dict[Any, Any]:
+def pairs(value: Any) -> dict[Any, Any]:
     """A dict of another one, or of a list of pairs; charged."""
     if type(value) is dict:
         item_count(len(value))
@@ -500,7 +500,7 @@ def _set_copy(items: Any) -> Any:
     return OrderedSet(items.d)
 
 
-def _algebra(name: str, change: Optional[str], text: str, function: Callable[[Any, Any], Any]) -> None:
+def _algebra(name: str, change: str | None, text: str, function: Callable[[Any, Any], Any]) -> None:
     def method(items: Any, *others: Any) -> Any:
         spend(len(items))
         made = sets.of(dict(items.d))
@@ -555,7 +555,7 @@ def _dispatcher(name: str) -> Callable[..., Any]:
     def call(value: Any, *arguments: Any, **named: Any) -> Any:
         function = by_type.get(type(value))
         if function is None:
-            raise AttributeError("'%s' object has no attribute '%s'" % (_kind(value), name))
+            raise AttributeError(f"'{_kind(value)}' object has no attribute '{name}'")
         return function(value, *arguments, **named)
 
     call.__name__ = call.__qualname__ = name
@@ -577,7 +577,7 @@ def _append_fast(value: Any, item: Any) -> None:
             item_count(len(value) + 1)
         value.append(item)
     else:
-        raise AttributeError("'%s' object has no attribute 'append'" % _kind(value))
+        raise AttributeError(f"'{_kind(value)}' object has no attribute 'append'")
 
 
 _append_fast.__name__ = _append_fast.__qualname__ = "append"

@@ -10,20 +10,21 @@ from .sets import OrderedSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Optional
+    from typing import Any
 
 _EXACT = frozenset([bool, float, type(None)])
+_BRACKETS: dict[Any, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), dict: ("{", "}"), OrderedSet: ("{", "}")}
 _TOO_BIG = 10**costs.MAX_DIGITS
 
 #: what stands after the colon in an f-string
 _SPEC = re.compile(r"(?:[^{}]?[<>=^])?[-+ ]?#?0?(?P<width>\d*)[,_]?(?:\.(?P<precision>\d+))?[bdeEfFgGosxX%]?\Z")
 
 
-def spec_problem(spec: str) -> Optional[str]:
+def spec_problem(spec: str) -> str | None:
     """Why a format is refused."""
     found = _SPEC.match(spec)
     if found is None:
-        return "the format %r is not known" % spec[:20]
+        return f"the format {spec[:20]!r} is not known"
     if len(found["width"] or "") > 6 or int(found["width"] or 0) > costs.MAX_WIDTH:
         return "the width is more than %d" % costs.MAX_WIDTH
     if len(found["precision"] or "") > 6 or int(found["precision"] or 0) > costs.MAX_PRECISION:
@@ -62,13 +63,13 @@ def repr_of(value: Any) -> str:
 
 
 def _container(value: Any) -> str:
-    parts: List[str] = []
+    parts: list[str] = []
     size = _append(value, parts, 0, 0)
     text_size(size)
     return "".join(parts)
 
 
-def _append(value: Any, parts: List[str], size: int, depth: int) -> int:
+def _append(value: Any, parts: list[str], size: int, depth: int) -> int:
     """Append the pieces of repr(value); returns the size of all pieces."""
     kind = type(value)
     if kind is list or kind is tuple or kind is dict or kind is OrderedSet:
@@ -78,7 +79,7 @@ def _append(value: Any, parts: List[str], size: int, depth: int) -> int:
         if kind is OrderedSet and not value:
             first, last = "set()", ""
         else:
-            first, last = {list: "[]", tuple: "()", dict: "{}", OrderedSet: "{}"}[kind]
+            first, last = _BRACKETS[kind]
         parts.append(first)
         size += 2 * len(value) + 2
         comma = ""
@@ -103,9 +104,9 @@ def _other(value: Any) -> str:
     if type(value) is range:
         # the step is shown where it is not 1, as in Python
         parts = [str(digits(each)) for each in (value.start, value.stop, value.step)]
-        return "range(%s)" % ", ".join(parts if value.step != 1 else parts[:2])
+        return "range({})".format(", ".join(parts if value.step != 1 else parts[:2]))
     if isinstance(value, Exception):
-        return "%s(%s)" % (type(value).__name__, repr_of(message_of(value)))
+        return f"{type(value).__name__}({repr_of(message_of(value))})"
     name = getattr(value, "__name__", "")
     return "<function %s>" % (name if type(name) is str and name.isidentifier() else "lambda")
 
@@ -138,7 +139,7 @@ def field(value: Any, conversion: str, spec: str) -> str:
     elif kind is str:
         text_size(len(value))
     elif kind is not float and kind is not bool:
-        raise TypeError("a %s cannot be given a format" % kind.__name__)
+        raise TypeError(f"a {kind.__name__} cannot be given a format")
     return format(value, spec)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, Iterator
+    from typing import Any, Iterable, Iterator
 
 
 class OrderedSet:
@@ -14,7 +14,7 @@ class OrderedSet:
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
-        self.d: Dict[Any, None] = dict.fromkeys(items)
+        self.d: dict[Any, None] = dict.fromkeys(items)
 
     def __len__(self) -> int:
         return len(self.d)
@@ -44,7 +44,7 @@ class OrderedSet:
 OrderedSet.__name__ = OrderedSet.__qualname__ = "set"
 
 
-def of(keys: Dict[Any, None]) -> OrderedSet:
+def of(keys: dict[Any, None]) -> OrderedSet:
     """The set that has this very dict."""
     made = OrderedSet()
     made.d = keys

@@ -12,11 +12,11 @@ from . import costs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional
+    from typing import Any
 
 _TOKEN = re.compile(
     r'''(?P<string>"""(?:[^"\\]|\\.|"(?!""))*"""|\'\'\'(?:[^'\\]|\\.|'(?!''))*\'\'\''''
-    r'''|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')'''
+    r"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
     r"|(?P<comment>\#[^\n]*)"
     r"|(?P<number>(?<![^\W\d])\.?\d[\w.]*)"
     r"|(?P<word>[^\W\d]\w*)"
@@ -68,12 +68,12 @@ def _fields(string: str) -> str:
     return "a { is not closed: use other quotes in { } than those of the f-string" if depth else ""
 
 
-def finding(line: int, column: int, construct: str, why: str, hint: str = "") -> Dict[str, Any]:
+def finding(line: int, column: int, construct: str, why: str, hint: str = "") -> dict[str, Any]:
     """One thing that is wrong with a script. column: from 1, like the line."""
     return {"line": line, "column": column, "construct": construct, "why": why, "hint": hint}
 
 
-def check(source: str) -> Optional[Dict[str, Any]]:
+def check(source: str) -> dict[str, Any] | None:
     """What is wrong with the text of a script, so that it must not be parsed; None: nothing."""
     if len(source) > costs.MAX_SOURCE or len(source.encode("utf-8", "surrogatepass")) > costs.MAX_SOURCE:
         return finding(1, 1, "script", "the script is longer than %d characters" % costs.MAX_SOURCE, "Split it.")

@@ -8,7 +8,7 @@ from .sets import OrderedSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List
+    from typing import Any
 
 _SCALARS = frozenset([type(None), bool, float])
 _BIG = 10**costs.MAX_DIGITS
@@ -97,7 +97,7 @@ class Inwards:
         if depth >= costs.MAX_DEPTH_OUT:
             raise BadValue("a value is nested more than %d deep" % costs.MAX_DEPTH_OUT)
         if kind not in (list, tuple, dict, set, frozenset):
-            raise BadValue("a script takes plain data only, not %s" % kind.__name__)
+            raise BadValue(f"a script takes plain data only, not {kind.__name__}")
         if len(value) > costs.MAX_ITEMS:
             raise BadValue("there are more than %d elements" % costs.MAX_ITEMS)
         depth += 1
@@ -115,7 +115,7 @@ class Inwards:
         return self.copy(value, depth)
 
 
-def _in_order(values: List[Any]) -> List[Any]:
+def _in_order(values: list[Any]) -> list[Any]:
     """The elements of a set of the host in an order that does not depend on how they are hashed."""
     if len({type(value) for value in values}) == 1 and type(values[0]) in (int, str):
         return sorted(values)
