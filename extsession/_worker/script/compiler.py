@@ -339,7 +339,9 @@ class Compiler:
             self.at = handler
             named = handler.type.elts if type(handler.type) is ast.Tuple else [handler.type] if handler.type else []
             errors = [self.load("_x_" + str(getattr(each, "id", ""))) for each in named] or [self.load("_x_Exception")]
-            handler.type = errors[0] if len(errors) == 1 else self.place(ast.Tuple(errors, _LOAD))
+            handler.type = errors[0]  # each is a tuple
+            for each in errors[1:]:
+                handler.type = self.place(ast.BinOp(handler.type, ast.Add(), each))
             if self.top and handler.name:
                 self.stored.add(handler.name)
             handler.body = self.block(handler.body, handler, 1, self._restore(depth))
