@@ -12,7 +12,8 @@ while day <= 31:
 
 
 def tell_owner(over: OverBudget) -> None:
-    print(f"to {OWNERS.get(over.script, 'nobody')}: {over.script!r} used up its {over.amount} {over.limit}, in line {over.line}")
+    owner = OWNERS.get(over.script, "nobody")
+    print(f"to {owner}: {over.script!r} used up its {over.amount} {over.limit}, in line {over.line}")
 
 
 with ScriptRunner(limits=ScriptLimits(cycles=50_000), on_over_budget=tell_owner) as runner:

@@ -6,7 +6,7 @@ import argparse
 import ast
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import ExtSessionError, ScriptLimits, ScriptOutcome, ScriptRejected, ScriptStatus
@@ -44,6 +44,7 @@ def run(given: argparse.Namespace) -> int:
     try:
         with ScriptRunner(limits=limits) as runner:
             outcome = runner.run(source, values)
+            cycles = runner.explain(source) if given.explain else {}
     except ScriptRejected as error:
         findings = [dict(each) for each in error.findings or ()]
         if given.json:
@@ -52,11 +53,13 @@ def run(given: argparse.Namespace) -> int:
             hint = f" ({each['hint']})" if each.get("hint") else ""
             print(f"{given.file}:{each.get('line')}:{each.get('column')}: {each.get('why')}{hint}", file=sys.stderr)
         return REJECTED
-    _show(outcome, given, source)
+    _show(outcome, given)
+    if given.explain:
+        _explain(outcome, cycles, source)
     return _CODES[outcome.status]
 
 
-def _show(outcome: ScriptOutcome, given: argparse.Namespace, source: str) -> None:
+def _show(outcome: ScriptOutcome, given: argparse.Namespace) -> None:
     if given.json:
         print(json.dumps(_as_data(outcome), indent=2, default=_plain))
     else:
@@ -66,13 +69,16 @@ def _show(outcome: ScriptOutcome, given: argparse.Namespace, source: str) -> Non
         print(f"{given.file}: {outcome.error}", file=sys.stderr)
     elif outcome.status is not ScriptStatus.FINISHED:
         where = "" if outcome.line is None else f", line {outcome.line}"
-        print(f"{given.file}: {outcome.status.value}: {outcome.over or 'its session was ended'}{where}", file=sys.stderr)
-    if given.explain:
-        lines = source.splitlines()
-        print(f"{outcome.cycles} cycles", file=sys.stderr)
-        for line, cycles in outcome.lines.items():
-            text = lines[line - 1].rstrip() if 0 < line <= len(lines) else ""
-            print(f"{cycles:>12}  {line:>4}  {text}", file=sys.stderr)
+        what = outcome.over or "its session was ended"
+        print(f"{given.file}: {outcome.status.value}: {what}{where}", file=sys.stderr)
+
+
+def _explain(outcome: ScriptOutcome, cycles: Mapping[int, int], source: str) -> None:
+    lines = source.splitlines()
+    print(f"{outcome.cycles} cycles", file=sys.stderr)
+    for line, count in cycles.items():
+        text = lines[line - 1].rstrip() if 0 < line <= len(lines) else ""
+        print(f"{count:>12}  {line:>4}  {text}", file=sys.stderr)
 
 
 def _as_data(outcome: ScriptOutcome) -> dict[str, Any]:

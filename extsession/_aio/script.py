@@ -41,7 +41,7 @@ class AsyncScriptRunner:
         self._on_over_budget = on_over_budget
         self._runs = engine.check_runs(runs)
         self._used: dict[AsyncExtSession, int] = {}
-        self._lines: dict[bytes, Mapping[int, int]] = {}
+        self._last: dict[bytes, engine.LastRun] = {}
         options = engine.session_options(self.limits, isolation)
         self._pool = AsyncSessionPool(size, reuse=True, python=python, **options)
 
@@ -59,9 +59,14 @@ class AsyncScriptRunner:
         limits = engine.check_limits(limits, self.limits)
         known = {**self._functions, **engine.check_functions(functions)}
         prices = {each: price for each, (_, price) in known.items()}
-        data = engine.pack_run(source, name, globals or {}, prices, limits)
-        outcome = await self._do(name, data, limits, Host(known, show))
-        self._lines[engine.key_of(source)] = outcome.lines
+        given = dict(globals or {})
+        data = engine.pack_run(source, name, given, prices, limits)
+        host = Host(known, show)
+        outcome = engine.outcome_of(*await self._do(name, data, limits, host))
+        self._last.pop(key := engine.key_of(source), None)
+        self._last[key] = engine.LastRun(given, prices, limits, host.answers)
+        while len(self._last) > engine.MOST_EXPLAINED:
+            self._last.pop(next(iter(self._last)), None)
         over = engine.over_budget(name, outcome, limits)
         if over is not None and self._on_over_budget is not None:
             told = self._on_over_budget(over)
@@ -74,21 +79,25 @@ class AsyncScriptRunner:
         engine.check_source(source, name)
         await self._do(name, engine.pack_check(source, name), self.limits, None)
 
-    def explain(self, source: str) -> Mapping[int, int]:
+    async def explain(self, source: str) -> Mapping[int, int]:
         """Cycles by line of the script's last run here; as ScriptRunner.explain."""
-        return self._lines.get(engine.key_of(source), {})
+        last = self._last.get(engine.key_of(source))
+        if last is None:
+            return {}
+        data = engine.pack_run(source, "script", last.given, last.prices, last.limits, lines=True)
+        return engine.lines_of((await self._do("script", data, self.limits, engine.Replay(last.answers)))[0])
 
-    async def _do(self, name: str, data: bytes, limits: ScriptLimits, host: Host | None) -> ScriptOutcome:
+    async def _do(self, name: str, data: bytes, limits: ScriptLimits, host: Any) -> tuple[Any, str]:
         async with self._pool.acquire() as session:
             driver = session._here()
             call = driver.submit(lambda core: core.script(name, data, limits.seconds, host))
             results = await AsyncExtResults(driver, call).wait()
-            outcome = engine.outcome_of(call, lambda: driver.core.value_of(call), results.stdout)
+            record = engine.record_of(call, lambda: driver.core.value_of(call), results.stdout)
             self._used[session] = used = self._used.get(session, 0) + 1
             if used >= self._runs or not results.completion.survived:
                 del self._used[session]
                 await session.aclose()
-            return outcome
+            return record, results.stdout
 
     async def __aenter__(self) -> AsyncScriptRunner:
         await self._pool.__aenter__()

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from .._launch.scripted import ScriptLauncher
+from .._launch.templates import WarmLauncher
+from .._launch.walled import WalledLauncher
 from .._protocol import values
 from .._protocol.faults import CannotTravel
 from ..errors import (
@@ -35,6 +38,10 @@ LONGEST: Final = 65536
 PRICE: Final = 100
 #: bytes that a session needs besides what its script may use
 _OWN_MEMORY: Final = 64 * 2**20
+#: answers of the host's functions that are kept to explain a run
+_MOST_ANSWERS: Final = 10_000
+#: scripts whose last run can be explained
+MOST_EXPLAINED: Final = 64
 #: seconds that a session is given besides what its script may take
 _OWN_SECONDS: Final = 1.0
 
@@ -93,7 +100,7 @@ class ScriptOutcome:
 
     globals: names that the script has left, as plain data; cycles: that it took; over: which limit it broke ("cycles",
     "memory", "seconds", "output", "depth"); line: where it was then, if that is known; error: what it did not handle;
-    stdout: what it printed; lines: cycles by line, where the most went first.
+    stdout: what it printed; dropped: names that it has left and that are no plain data, as functions.
     """
 
     status: ScriptStatus
@@ -103,7 +110,7 @@ class ScriptOutcome:
     line: int | None = None
     error: ScriptProblem | None = None
     stdout: str = ""
-    lines: Mapping[int, int] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -142,13 +149,18 @@ def pack_check(source: str, name: str) -> bytes:
 
 
 def pack_run(
-    source: str, name: str, given: Mapping[str, Any], prices: Mapping[str, int], limits: ScriptLimits
+    source: str,
+    name: str,
+    given: Mapping[str, Any],
+    prices: Mapping[str, int],
+    limits: ScriptLimits,
+    lines: bool = False,
 ) -> bytes:
     """ValueRefused for a value that is no plain data, ValueError for a name that a script cannot have."""
     for each in (*given, *prices):
         if not isinstance(each, str) or not each.isidentifier() or each.startswith("_"):
             raise ValueError(f"a script can have no name {each!r}: names are identifiers, and do not begin with _")
-    limited = {"cycles": limits.cycles, "output": limits.output, "depth": limits.depth, "memory": limits.memory}
+    limited = {"cycles": limits.cycles, "output": limits.output, "depth": limits.depth, "lines": lines}
     wanted = {"source": source, "name": name, "globals": dict(given), "functions": dict(prices), "limits": limited}
     return _pack(wanted)
 
@@ -201,6 +213,12 @@ class Host:
     ) -> None:
         self._functions = functions
         self._show = show
+        self.answers: list[bytes] = []
+
+    def _keep(self, body: bytes) -> bytes:
+        if len(self.answers) < _MOST_ANSWERS:
+            self.answers.append(body)
+        return body
 
     def __call__(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The body of an answer, or an awaitable of it."""
@@ -218,15 +236,15 @@ class Host:
 
     def _value(self, name: str, value: Any) -> bytes:
         try:
-            return values.encode(["value", value])
+            return self._keep(values.encode(["value", value]))
         except CannotTravel as fault:
             return self._failed(name, ValueRefused(f"{name} returned a {fault.type_name}", type_name=fault.type_name))
 
     def _failed(self, name: str, error: Exception) -> bytes:
         if isinstance(error, ScriptError):
-            return values.encode(["error", str(error)[:1000]])
+            return self._keep(values.encode(["error", str(error)[:1000]]))
         self._show(error)
-        return values.encode(["error", f"{name} failed"])
+        return self._keep(values.encode(["failed", name]))
 
 
 def session_options(limits: ScriptLimits, isolation: Isolation | None) -> dict[str, Any]:
@@ -239,8 +257,10 @@ def session_options(limits: ScriptLimits, isolation: Isolation | None) -> dict[s
         output=4 * limits.output + 2**16,
     )
     if isolation is None:
-        return {"limits": replace(held, processes=None), "env": {**os.environ, "PYTHONHASHSEED": "0"}}
-    return {"limits": held, "isolation": replace(isolation, env={**isolation.env, "PYTHONHASHSEED": "0"})}
+        plain = {"limits": replace(held, processes=None), "env": {**os.environ, "PYTHONHASHSEED": "0"}}
+        return {**plain, "launcher": ScriptLauncher(WarmLauncher())}
+    walls = replace(isolation, env={**isolation.env, "PYTHONHASHSEED": "0"})
+    return {"limits": held, "isolation": walls, "launcher": ScriptLauncher(WalledLauncher(walls))}
 
 
 def check_limits(limits: ScriptLimits | None, most: ScriptLimits) -> ScriptLimits:
@@ -261,8 +281,11 @@ def check_runs(runs: Any) -> int:
     return runs
 
 
-def outcome_of(call: Call, value: Callable[[], Any], stdout: str) -> ScriptOutcome:
-    """What a run's call says. value: gives what came back. ScriptRejected; ExtSessionError for what is our fault."""
+def record_of(call: Call, value: Callable[[], Any], stdout: str) -> dict[str, Any] | ScriptOutcome:
+    """What a run's call says, or its outcome where it could not say so itself. value: gives what came back.
+
+    ScriptRejected; ValueError for what could not be fed in; ExtSessionError for what is no fault of the script's.
+    """
     completion = call.completion
     assert completion is not None
     error = call.error
@@ -272,7 +295,9 @@ def outcome_of(call: Call, value: Callable[[], Any], stdout: str) -> ScriptOutco
             raise RemoteProtocolError("the session answered nonsense")
         if "rejected" in record:
             raise rejected(call.label, record["rejected"])
-        return _from_record(record, stdout)
+        if "bad" in record:
+            raise ValueError(f"{call.label}: {record['bad']}")
+        return record
     if isinstance(error, CallTimeout):
         return ScriptOutcome(ScriptStatus.OVER_BUDGET, over="seconds", stdout=stdout)
     if isinstance(error, LimitExceeded):
@@ -287,29 +312,63 @@ def outcome_of(call: Call, value: Callable[[], Any], stdout: str) -> ScriptOutco
     raise ExtSessionError(f"a script ended in a way that it cannot: {completion}")
 
 
-def _from_record(record: dict[str, Any], stdout: str) -> ScriptOutcome:
+def outcome_of(record: dict[str, Any] | ScriptOutcome, stdout: str) -> ScriptOutcome:
+    """Of a run that was not only a check."""
+    if isinstance(record, ScriptOutcome):
+        return record
     problem = record.get("error")
     over = record.get("over")
-    status = {
-        "finished": ScriptStatus.FINISHED,
-        "failed": ScriptStatus.FAILED,
-        "over_budget": ScriptStatus.OVER_BUDGET,
-    }.get(str(record.get("status")))
+    status = _STATUSES.get(str(record.get("status")))
     if status is None:
         raise RemoteProtocolError("the session answered nonsense")
-    lines = {int(line): int(cycles) for line, cycles in dict(record.get("lines") or {}).items()}
+    told = None
+    if problem is not None:
+        told = ScriptProblem(
+            str(problem.get("type")), str(problem.get("message")), problem.get("line"), problem.get("column")
+        )
     return ScriptOutcome(
         status,
         dict(record.get("globals") or {}),
         int(record.get("cycles", 0)),
         None if over is None else str(over),
-        record.get("line"),
-        None if problem is None else ScriptProblem(
-            str(problem.get("type")), str(problem.get("message")), problem.get("line"), problem.get("column")
-        ),
+        None if told is None else told.line,
+        told,
         stdout,
-        dict(sorted(lines.items(), key=lambda item: -item[1])),
-    )  # fmt: skip
+        tuple(map(str, record.get("dropped") or ())),
+    )
+
+
+def lines_of(record: dict[str, Any] | ScriptOutcome) -> dict[int, int]:
+    """Cycles by line, where the most went first."""
+    found = {} if isinstance(record, ScriptOutcome) else dict(record.get("lines") or {})
+    return dict(sorted(((int(line), int(cycles)) for line, cycles in found.items()), key=lambda item: -item[1]))
+
+
+_STATUSES: Final = {
+    "finished": ScriptStatus.FINISHED,
+    "failed": ScriptStatus.FAILED,
+    "over_budget": ScriptStatus.OVER_BUDGET,
+}
+
+
+@dataclass
+class LastRun:
+    """What is run again to be explained. answers: of the host's functions."""
+
+    given: dict[str, Any]
+    prices: dict[str, int]
+    limits: ScriptLimits
+    answers: list[bytes]
+
+
+class Replay:
+    """Answers as a `Host` did before."""
+
+    def __init__(self, answers: list[bytes]) -> None:
+        self._answers = iter(answers)
+
+    def __call__(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> bytes:
+        return next(self._answers, values.encode(["failed", name]))
 
 
 def over_budget(name: str, outcome: ScriptOutcome, limits: ScriptLimits) -> OverBudget | None:

@@ -23,7 +23,7 @@ class Spec:
     preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
     to be started, may take; is_unwanted: asked now and then while it is waited for. limits: what it sets to itself, by
     the names of `Limits`. walls: around an isolated session, see
-    `walled.py`; work: its folder, where that is one of the host.
+    `walled.py`; work: its folder, where that is one of the host. scripts: it is to run locked-down scripts.
     """
 
     interpreter: Interpreter
@@ -36,6 +36,7 @@ class Spec:
     limits: Mapping[str, int] = field(default_factory=dict)
     walls: Mapping[str, Any] | None = None
     work: str = ""
+    scripts: bool = False
 
 
 @dataclass(frozen=True)

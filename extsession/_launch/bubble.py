@@ -194,6 +194,7 @@ def _start(spec: Spec, interpreter: Interpreter, walls: dict[str, Any], world: _
             "limits": dict(spec.limits),
             "restore": restore,
             "isolation": _told(walls, world),
+            "script": spec.scripts,
             "streams": [out, err],
             "channel": channel,
             "leash": leash,

@@ -341,7 +341,12 @@ class LocalLauncher:
 
     def launch(self, spec: Spec) -> Process:
         """Start it and return at once; LaunchError where the system refuses."""
-        config = {"token": spec.token, "preload": spec.preload, "limits": dict(spec.limits)}
+        config = {
+            "token": spec.token,
+            "preload": spec.preload,
+            "limits": dict(spec.limits),
+            "script": spec.scripts,
+        }
         try:
             # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
             env = environment.of_child(spec.env)

@@ -42,6 +42,8 @@ _EAGER = frozenset(
 
 #: what only an isolated session needs: it is sent where its settings have "isolation"
 _CONFINE = ("_worker.bubble", "_worker.confine", "_worker.walled")
+#: what only a session that runs locked-down scripts needs: sent where its settings have "script"
+_SCRIPT = ("_worker.script",)
 
 STAGE0 = """\
 import builtins, gc, os, sys, marshal
@@ -94,20 +96,20 @@ def compiled() -> bytes:
 
 
 @functools.lru_cache(16)
-def _parts(modules: bytes) -> tuple[bytes, bytes, bytes]:
-    """What is sent first, the rest, and the rest for who is to be isolated."""
+def _parts(modules: bytes, isolated: bool, scripts: bool) -> tuple[bytes, bytes]:
+    """What is sent first, and the rest."""
     codes: dict[str, bytes] = marshal.loads(modules)
+    unused = (() if isolated else _CONFINE) + (() if scripts else _SCRIPT)
     eager = {name: code for name, code in codes.items() if name in _EAGER}
-    isolated = {name: code for name, code in codes.items() if name not in _EAGER}
-    later = {name: code for name, code in isolated.items() if not name.startswith(_CONFINE)}
-    return marshal.dumps(eager, _VERSION), marshal.dumps(later, _VERSION), marshal.dumps(isolated, _VERSION)
+    later = {name: code for name, code in codes.items() if name not in _EAGER and not name.startswith(unused)}
+    return marshal.dumps(eager, _VERSION), marshal.dumps(later, _VERSION)
 
 
 def first_bytes(modules: bytes, config: dict[str, Any]) -> bytes:
     """What stage 0 reads from the channel: three marshalled dicts, each behind its length."""
-    eager, later, isolated = _parts(modules)
-    if config.get("isolation") or config.get("template", {}).get("isolation"):
-        later = isolated
+    template = config.get("template", {})
+    isolated, scripts = (bool(config.get(key) or template.get(key)) for key in ("isolation", "script"))
+    eager, later = _parts(modules, isolated, scripts)
     settings = marshal.dumps(config, _VERSION)
     return b"".join(len(each).to_bytes(4, "little") + each for each in (eager, settings, later))
 

@@ -238,6 +238,8 @@ class Template:
         template_config: dict[str, Any] = {"preload": spec.preload, "restore": restore, "idle": IDLE}
         if spec.walls is not None:
             template_config["isolation"] = dict(spec.walls)
+        if spec.scripts:
+            template_config["script"] = True
         config = {"token": spec.token, "template": template_config}
         process = local.spawn(spec.interpreter, spec.cwd, theirs, config, 0)
         if spec.walls is not None:

@@ -147,9 +147,10 @@ class Templates:
         """Of a template that serves in any directory, and of one that has loaded modules of this one."""
         if spec.walls is not None:  # nothing of it is changed for a session
             walls = marshal.dumps(dict(spec.walls))
-            key: Any = (key_of(spec.interpreter.path), spec.preload, now, tuple(sorted(env.items())), walls)
+            kind = (key_of(spec.interpreter.path), spec.preload, spec.scripts)
+            key: Any = (*kind, now, tuple(sorted(env.items())), walls)
             return key, key
-        key = (key_of(spec.interpreter.path), spec.preload, ambient.fixed(now, env, bool(spec.preload)))
+        key = (key_of(spec.interpreter.path), spec.preload, spec.scripts, ambient.fixed(now, env, bool(spec.preload)))
         place = os.fstat(folder)
         here = (*key, place.st_dev, place.st_ino)
         return (here if _has_one_of(folder, spec.preload) else key), here

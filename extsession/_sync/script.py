@@ -65,7 +65,7 @@ class ScriptRunner:
         self._on_over_budget = on_over_budget
         self._runs = engine.check_runs(runs)
         self._used: dict[ExtSession, int] = {}
-        self._lines: dict[bytes, Mapping[int, int]] = {}
+        self._last: dict[bytes, engine.LastRun] = {}
         self._lock = threading.Lock()
         options = engine.session_options(self.limits, isolation)
         self._pool = SessionPool(size, reuse=True, python=python, **options)
@@ -87,17 +87,23 @@ class ScriptRunner:
     ) -> ScriptOutcome:
         """Run a script with these names, plain data; what came of it. What the script does wrong is on the outcome.
 
-        name: of a script that is given as text. functions: besides the runner's. limits: instead of the runner's, and with no more memory or output than those.
-        Raises ScriptRejected for a text that is no script; ValueRefused for a name that is no plain data.
+        name: of a script that is given as text. functions: besides the runner's. limits: instead of the runner's, and
+        with no more memory, output or seconds than those. Raises ScriptRejected for a text that is no script;
+        ValueRefused for a name that is no plain data.
         """
         source, name = (script.source, script.name) if isinstance(script, Script) else (script, name)
         engine.check_source(source, name)
         limits = engine.check_limits(limits, self.limits)
         known = {**self._functions, **engine.check_functions(functions)}
         prices = {each: price for each, (_, price) in known.items()}
-        data = engine.pack_run(source, name, globals or {}, prices, limits)
-        outcome = self._do(name, data, limits, Host(known, _show))
-        self._lines[engine.key_of(source)] = outcome.lines
+        given = dict(globals or {})
+        data = engine.pack_run(source, name, given, prices, limits)
+        host = Host(known, _show)
+        outcome = engine.outcome_of(*self._do(name, data, limits, host))
+        self._last.pop(key := engine.key_of(source), None)
+        self._last[key] = engine.LastRun(given, prices, limits, host.answers)
+        while len(self._last) > engine.MOST_EXPLAINED:
+            self._last.pop(next(iter(self._last)), None)
         over = engine.over_budget(name, outcome, limits)
         if over is not None and self._on_over_budget is not None:
             self._on_over_budget(over)
@@ -109,25 +115,33 @@ class ScriptRunner:
         self._do(name, engine.pack_check(source, name), self.limits, None)
 
     def explain(self, script: Script | str) -> Mapping[int, int]:
-        """Cycles by line of the script's last run here, where the most went first; empty before there was one."""
+        """Cycles by line of the script's last run here, where the most went first.
+
+        It is run again for that, on the same names and on what the functions said then. Empty before there was one.
+        """
         source = script.source if isinstance(script, Script) else script
-        return self._lines.get(engine.key_of(source), {})
+        last = self._last.get(engine.key_of(source))
+        if last is None:
+            return {}
+        data = engine.pack_run(source, "script", last.given, last.prices, last.limits, lines=True)
+        return engine.lines_of(self._do("script", data, self.limits, engine.Replay(last.answers))[0])
 
     def close(self) -> None:
         """End its sessions, after the runs that are on."""
         self._pool.close()
 
-    def _do(self, name: str, data: bytes, limits: ScriptLimits, host: Host | None) -> ScriptOutcome:
+    def _do(self, name: str, data: bytes, limits: ScriptLimits, host: Any) -> tuple[Any, str]:
+        """(the record, what was printed) of a script that is run, or checked."""
         with self._pool.acquire() as session:
             call: Call = session._submit(lambda core: core.script(name, data, seconds(limits.seconds, "seconds"), host))
             results = ExtResults(session._driver, call).wait()
-            outcome = engine.outcome_of(call, lambda: session._core.value_of(call), results.stdout)
+            record = engine.record_of(call, lambda: session._core.value_of(call), results.stdout)
             with self._lock:
                 self._used[session] = used = self._used.get(session, 0) + 1
                 if used >= self._runs or not results.completion.survived:
                     del self._used[session]
                     session.close()
-            return outcome
+            return record, results.stdout
 
     def __enter__(self) -> ScriptRunner:
         return self

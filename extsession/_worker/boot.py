@@ -23,7 +23,7 @@ _future = sys.modules.get("__future__")  # it came with this module, and is not 
 #: modules of C that the user's code does not see because we use them; another import makes them again
 _HIDDEN = frozenset(["__future__", "_ast", "_socket", "fcntl", "resource", "select"])
 #: packages below the two at the top
-_INNER = frozenset(["_worker.confine"])
+_INNER = frozenset(["_worker.confine", "_worker.script"])
 
 
 class Loader:

@@ -86,6 +86,8 @@ def _prepare(server: Server, load: Any, config: dict[str, Any]) -> Births | None
     fields["sites"] = "\n".join(_sites())
     for name in _MODULES:
         load(name)
+    if config.get("script"):
+        load("_worker.script.serve")
     server.accounts.get_ready()
     server.channel.socket()
     server.router.flush()
