@@ -54,6 +54,14 @@ LINES = {
         r"a good call: finished, NoneType",
         r"counter: 42",
     ],
+    "lowperf.py": [
+        r"0 35",
+        r"1 42",
+        r"2 49",
+        r"\.\.\.",
+        r"78 581",
+        r"over budget: cycles, in line 4, after \d+ cycles; three runs, 1 way to end",
+    ],
     "numpy_array.py": [
         r"back: \(500001,\) float64",
         r"strongest frequency: 1",
@@ -83,6 +91,15 @@ LINES = {
         r"names in it: \['math'\]",
         r"sessions: \d+ started, 1 replaced after a death",
     ],
+    "pricing.py": [
+        r"anna, 7\.5: 10\.8457 \(\d+ cycles\)",
+        r"bob, 7\.5: 12\.3457 \(\d+ cycles\)",
+        r"bob, 30: 37\.0370 \(\d+ cycles\)",
+        r"most cycles: cost = cost - lookup\(customer\)",
+        r"refused: a script cannot import",
+        r"refused: .*method",
+        r"error: line 1: NameError: name 'open' is not defined",
+    ],
     "quickstart.py": [
         r"numbers in the session: \[1, 2, 3\]",
         r"first.stdout: 'I am the first\\n' second.stderr: 'I complain\\n'",
@@ -100,6 +117,11 @@ LINES = {
         r"again: \['step 0', 'note 0', .*'note 2'\]",
         r"sum: 321",
         r"lines in the file: 100000",
+    ],
+    "runaway_script.py": [
+        r"to anna@example\.org: 'total of the month' used up its 50000 cycles, in line \d",
+        r"over budget cycles True",
+        r"\{'total': 496\}",
     ],
     "truth_about_death.py": [
         r"a good call: finished; state intact; ended by nobody; steps: none",
@@ -168,7 +190,7 @@ OPTIONAL = {
 }
 
 #: those that need walls
-ISOLATED = {"agent_tool.py", "untrusted.py"}
+ISOLATED = {"agent_tool.py", "lowperf.py", "pricing.py", "runaway_script.py", "untrusted.py"}
 
 
 def test_every_example_is_tested() -> None:
