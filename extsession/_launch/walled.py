@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import select
 import shutil
 import signal
 import tempfile
@@ -51,6 +52,7 @@ class WalledProcess(LocalProcess):
         self._here = 0  # its number out here
         self._pidfd = -1
         self._inhabitants: Orphans | None = None  # of the namespace
+        self.room = 0  # in its work directory
 
     # which process it is
 
@@ -85,7 +87,12 @@ class WalledProcess(LocalProcess):
         return self._here
 
     def work_dir(self, pid: int) -> WorkDir:
-        return WorkDir(f"/proc/{self.pid_of(pid)}/root{WORK}")
+        return WorkDir(f"/proc/{self.pid_of(pid)}/root{WORK}", self._root.room, self._is_alive)
+
+    def _is_alive(self) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return self._pidfd >= 0 and not poll.poll(0)
 
     def _orphans(self, pid: int) -> list[int]:
         root = self._root
@@ -174,9 +181,10 @@ class _WeakProcess(LocalProcess):
     """A session's process in the weak tier, which has a folder of the host."""
 
     work = ""
+    room = 0
 
     def work_dir(self, pid: int) -> WorkDir:
-        return WorkDir(self.work)
+        return WorkDir(self.work, self.room)
 
     def let_go(self) -> None:
         super().let_go()
@@ -205,14 +213,16 @@ class WalledLauncher:
 
     def _clone(self, spec: Spec, tier: str) -> Process:
         if tier == "full":
-            return self._by_template(spec)
+            process = self._by_template(spec)
+            process.room = self._isolation.work_size  # type: ignore[attr-defined]
+            return process
         work = tempfile.mkdtemp(prefix="extsession-work-")
         try:
             if os.geteuid() == 0:
                 uid = self._isolation.uid or ACCOUNT
                 os.chown(work, uid, uid)
             process = self._by_template(dataclasses.replace(spec, work=work))
-            process.work = work  # type: ignore[attr-defined]
+            process.work, process.room = work, self._isolation.work_size  # type: ignore[attr-defined]
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise

@@ -142,7 +142,7 @@ class WalledBirths(Births):
 
     def _fork(self) -> int:
         router = self._server.router
-        router.cloning = True
+        router.cloning = router.parked = True  # it stays the session that it has been made for
         try:
             return os.fork()
         finally:
