@@ -28,6 +28,8 @@ from .workdir import WorkDir
 
 #: where a session of the full tier has its work directory, as it sees it
 WORK = "/work"
+#: open files with which a template need not know how many its sessions may have: its own are below
+_MANY_FILES = 256
 #: of the environment, where the caller says nothing else: all that is there
 _CLEAN = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -242,6 +244,7 @@ class WalledLauncher:
 
     def _spec(self, spec: Spec, tier: str) -> Spec:
         isolation = self._isolation
+        few = spec.limits.get("open_files", _MANY_FILES)
         walls = {
             "tier": tier,
             "network": isolation.network,
@@ -253,6 +256,7 @@ class WalledLauncher:
             "limits": {},
             **({} if isolation.uid is None else {"uid": isolation.uid, "gid": isolation.uid}),
             **({"work": WORK} if tier == "full" else {}),
+            **({"open_files": few} if few < _MANY_FILES else {}),
         }
         return dataclasses.replace(spec, cwd="/", env={**_CLEAN, **isolation.env}, walls=walls)
 

@@ -62,8 +62,8 @@ def options(tier: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[st
     require(tier)
     monkeypatch.setattr("extsession._launch.walled.acceptable", lambda _: (tier,))
 
-    def make(*, module: str = "os", **given: Any) -> dict[str, Any]:
-        python = interpreter(tier, module)
+    def make(*, module: str = "os", is_for_everybody: bool = False, **given: Any) -> dict[str, Any]:
+        python = interpreter("weak" if is_for_everybody else tier, module)
         if not python:
             pytest.skip(f"there is no interpreter with {module} that a session of the {tier} tier may read")
         names = ("network", "loopback", "read", "work_size", "work_inodes", "env", "uid")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from extsession import ExtSession, ExtSessionError, LimitExceeded, RemoteProtocolError, SessionDied, ValueRefused
+from extsession import ExtSession, ExtSessionError, LimitExceeded, SessionDied, ValueRefused
 from extsession._protocol import messages
 from extsession._protocol.frames import pack_frame, pack_header
+from extsession.errors import RemoteProtocolError
 
 Opened = Callable[..., ExtSession]
 SECONDS = 40.0

@@ -169,3 +169,17 @@ def test_limits_of_a_branch(opened: Opened) -> None:
     with session.fork() as other:
         assert ran(other, "import time; time.sleep(60)").completion.limit == "wall"
         assert other.limits_in_force() == session.limits_in_force()
+
+
+@pytest.mark.parametrize("count", [32, 64, 200])
+def test_few_open_files(opened: Opened, count: int, tier: str) -> None:
+    """What a session has of its own stays below the limit: it can be replaced, after calls that leave a process."""
+    session = opened(limits=Limits(open_files=count))
+    for n in range(3):
+        if tier == "full":
+            results = ran(session, "import os, time\nif os.fork() == 0:\n    time.sleep(60); os._exit(0)")
+            assert results.completion.ok, results.stderr
+        assert ran(session, f"print({n})").stdout == f"{n}\n"
+    if tier == "full":
+        with session.fork(force=True) as other:
+            assert other.eval("1") == 1
