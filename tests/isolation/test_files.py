@@ -160,7 +160,8 @@ n = 0
 while time.monotonic() < end:
     n += 1
     with open('d/f%d' % (n % 20), 'a') as file: file.write('x' * 10000)
-    os.unlink('d/f%d' % ((n * 7) % 20)) if os.path.exists('d/f%d' % ((n * 7) % 20)) else None
+    try: os.unlink('d/f%d' % ((n * 7) % 20))
+    except OSError: pass
     os.rename('d', 'e')
     try: os.symlink('/', 'd'); os.unlink('d')
     except OSError: pass
