@@ -59,7 +59,8 @@ def report(interpreter: Interpreter) -> HostReport:
     if sys.platform == "linux":
         found = _try(interpreter)
     else:
-        nothing: dict[str, Any] = {"reached": False, "steps": [("failed", {"text": "isolation needs Linux"})], "cure": []}
+        steps = [("failed", {"text": "isolation needs Linux"})]
+        nothing: dict[str, Any] = {"reached": False, "steps": steps, "cure": []}
         found = {"tier": "none", "full": nothing, "weak": nothing}
     return HostReport(
         platform=platform.platform(),
