@@ -23,6 +23,8 @@ _SHARE: Final = 0.05
 _TOUCH, _FORK = 2.5e9, 1000.0
 #: seconds after which a call's CPU time is looked at first: what is over before takes no look
 _FIRST: Final = 0.005
+#: seconds after a call in which a sample may not know yet of what it has left: that comes to the warden meanwhile
+_SETTLED: Final = 0.1
 #: seconds between looks for what the kernel has ended
 _LOOK: Final = 0.1
 _CORES: Final = os.cpu_count() or 1
@@ -129,7 +131,8 @@ class Rules:
             self._cpu_from = sample.cpu - max(0.0, min(new, (sample.when - self._called) * _CORES))
         self._last = sample
         self._since = sample.when
-        if not self._is_running and sample.tasks <= 1:
+        is_late = self._idle_from is not None and sample.when - self._idle_from > _SETTLED
+        if not self._is_running and sample.tasks <= 1 and is_late:
             self._has_left = False
         found = self._judge(sample)
         self._next = None

@@ -141,6 +141,8 @@ class SessionMachine(Endings, Asking, Limited):
         call.began = now
         self.said.turn()
         self.phase = Phase.RUNNING
+        if self.rules is not None:
+            self._begin_limits(call, self.rules, now)
         return call
 
     def plain_done(self, frame: bytes) -> bool:
