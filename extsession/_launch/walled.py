@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import select
 import shutil
@@ -207,13 +208,15 @@ class WalledLauncher:
             wanted = self._spec(spec, tier)
             if marks.step() and templates.denied(wanted) is None:
                 try:
-                    return self._clone(wanted, tier)
+                    process = self._clone(wanted, tier)
+                    process.again = functools.partial(self._clone, wanted, tier)  # the template ends before it is made
+                    return process
                 except IsolationUnavailable as error:
                     templates.note_denied(wanted, error)
             refused = templates.denied(wanted)
         raise refused or IsolationUnavailable("isolation needs Linux", python=spec.interpreter.path, step="platform")
 
-    def _clone(self, spec: Spec, tier: str) -> Process:
+    def _clone(self, spec: Spec, tier: str) -> LocalProcess:
         if tier == "full":
             process = self._by_template(spec)
             process.room = self._isolation.work_size  # type: ignore[attr-defined]
