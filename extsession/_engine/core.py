@@ -361,6 +361,9 @@ class Core:
             if self.machine.recovery is not None:
                 call.changes = True
             self.link.send(messages.pack_plain_run(call.number, action, flags | self._always, source))
+            rules = self.machine.rules
+            if rules is not None and self.machine.limit_plain(call, rules):
+                self.link.flush()
         return call
 
     def _submit(

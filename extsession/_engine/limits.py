@@ -70,6 +70,7 @@ class Rules:
         self.told: dict[str, int] = {}  # by the worker: resource limits in force
         self.limits = limits
         self._is_root = is_root
+        self._watched_of: tuple[Limits, frozenset[str], frozenset[str]] = limits, _SAMPLED, frozenset()
         self._began: float | None = None  # when the session was there
         self._idle_from: float | None = None
         self._is_running = False
@@ -217,7 +218,12 @@ class Rules:
     # samples
 
     def _watched(self) -> frozenset[str]:
-        return frozenset(self.limits.given()) & _SAMPLED - self.held
+        """Those that samples are for. Asked in each call, and the same in nearly all."""
+        of = self._watched_of
+        if of[0] is not self.limits or of[1] is not self.held:
+            found = frozenset(self.limits.given()) & _SAMPLED - self.held
+            of = self._watched_of = self.limits, self.held, found
+        return of[2]
 
     def _cpu(self, sample: Sample | None) -> float:
         return self._before + (0.0 if sample is None else sample.cpu)

@@ -141,9 +141,12 @@ class SessionMachine(Endings, Asking, Limited):
         call.began = now
         self.said.turn()
         self.phase = Phase.RUNNING
-        if self.rules is not None:
-            self._begin_limits(call, self.rules, now)
         return call
+
+    def limit_plain(self, call: Call, rules: Rules) -> bool:
+        """Its limits begin: after its frame has gone, while it works. Whether there are orders to carry out."""
+        self._begin_limits(call, rules, call.began)
+        return bool(self.orders)
 
     def plain_done(self, frame: bytes) -> bool:
         """Whether `frame` is the plain end of the running call, which is `draining` then."""
