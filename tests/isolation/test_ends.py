@@ -135,8 +135,11 @@ def test_all_of_18_processes_are_gone(options: Callable[..., dict[str, Any]], ho
         session = ExtSession(**options())
         assert ran(session, CROWD).completion.ok
         init = session._core.link.process.pid
+        end = time.monotonic() + SECONDS
         inside = [init, *below(init)]
-        assert len(inside) >= 19
+        while len(inside) != 19 and time.monotonic() < end:  # some have just lost their parent, who may be ending
+            inside = [init, *below(init)]
+        assert len(inside) == 19
         began = time.monotonic()
         session.kill() if how == "kill" else session.close()
         gone(inside, SECONDS)
