@@ -93,9 +93,11 @@ class WalledProcess(LocalProcess):
         return WorkDir(f"/proc/{self.pid_of(pid)}/root{WORK}", self._root.room, self._is_alive)
 
     def _is_alive(self) -> bool:
+        if self._pidfd < 0:
+            return False
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        return self._pidfd >= 0 and not poll.poll(0)
+        return not poll.poll(0)
 
     def _orphans(self, pid: int) -> list[int]:
         root = self._root
