@@ -143,6 +143,11 @@ class SessionMachine(Endings, Asking, Limited):
         self.phase = Phase.RUNNING
         return call
 
+    def limit_plain(self, call: Call, rules: Rules) -> bool:
+        """Its limits begin: after its frame has gone, while it works. Whether there are orders to carry out."""
+        self._begin_limits(call, rules, call.began)
+        return bool(self.orders)
+
     def plain_done(self, frame: bytes) -> bool:
         """Whether `frame` is the plain end of the running call, which is `draining` then."""
         call = self.current
