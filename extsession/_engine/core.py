@@ -361,9 +361,6 @@ class Core:
             if self.machine.recovery is not None:
                 call.changes = True
             self.link.send(messages.pack_plain_run(call.number, action, flags | self._always, source))
-            rules = self.machine.rules
-            if rules is not None and self.machine.limit_plain(call, rules):
-                self.link.flush()
         return call
 
     def _submit(
@@ -506,6 +503,7 @@ class Core:
         ready = machine.ready
         if ready is None:
             raise SessionClosed("the session is not there yet")
+        machine.begin_limits()
         rules = machine.rules
         if rules is None:
             rules = Rules(NO_LIMITS, self._is_trusted and os.getuid() == 0)

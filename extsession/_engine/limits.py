@@ -115,6 +115,11 @@ class Rules:
         self._plan(now)
         return self._next is not None and self._next <= now
 
+    def on_short_call(self, began: float) -> None:
+        """A call is over that nobody has looked at."""
+        if self._idle_from is not None and not self._has_left:
+            self._since += began - self._idle_from
+
     def on_idle(self, now: float, has_left: bool) -> None:
         """No call runs. has_left: the last one has left threads or processes, perhaps."""
         self._idle_from = now
