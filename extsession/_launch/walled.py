@@ -235,7 +235,8 @@ class WalledLauncher:
             from . import bubble
 
             return bubble.launch(spec)
-        work = tempfile.mkdtemp(prefix="extsession-work-")
+        sweep(tempfile.gettempdir())
+        work = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
         try:
             if os.geteuid() == 0:
                 uid = self._isolation.uid or ACCOUNT
@@ -291,6 +292,22 @@ class WalledLauncher:
             **({"open_files": few} if few < _MANY_FILES else {}),
         }
         return dataclasses.replace(spec, cwd="/", env={**_CLEAN, **isolation.env}, walls=walls)
+
+
+#: names of work directories in the weak tier: this, the controller's pid, and what mkdtemp adds
+_PREFIX = "extsession-work-"
+
+
+@functools.lru_cache(1)
+def sweep(folder: str) -> None:
+    """Remove what controllers that were killed have left there; once in a process."""
+    for name in os.listdir(folder):
+        pid = name[len(_PREFIX) :].partition("-")[0]
+        path = os.path.join(folder, name)
+        if name.startswith(_PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_uid in (os.geteuid(), ACCOUNT) and not os.path.islink(path):
+                    remove(path)
 
 
 #: who sessions of root are in the weak tier: as `_worker/confine/namespaces.py` has it
