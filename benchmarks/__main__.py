@@ -18,6 +18,7 @@ def load_rows() -> list[Row]:
     """All rows, in the order of the table."""
     from . import (
         rows_branch,
+        rows_isolated,
         rows_kill,
         rows_limits,
         rows_output,
@@ -38,6 +39,7 @@ def load_rows() -> list[Row]:
         rows_scale,
         rows_kill,
         rows_limits,
+        rows_isolated,
     )
     order = [module.__name__ for module in modules]
     return sorted(ROWS, key=lambda row: order.index(row.prepare.__module__))

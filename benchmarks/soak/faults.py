@@ -58,7 +58,9 @@ class Faults(threading.Thread):
             self._stop_warden: 3,
             self._stall_controller: 5,
             self._press_memory: 2,
+            self._jump_clock: 5,
         }
+        self._clock = time.time
 
     def run(self) -> None:
         while not self._stop_asked.wait(self._rng.expovariate(1 / self._pause)):
@@ -67,6 +69,7 @@ class Faults(threading.Thread):
             if name:
                 self._tally.add("faults", name)
         self._continue(float("inf"))
+        time.time = self._clock
 
     # the processes
 
@@ -181,6 +184,12 @@ class Faults(threading.Thread):
     def _stall_controller(self) -> str:
         ctypes.PyDLL(None).usleep(int(self._rng.random() * 300_000))  # with the GIL: no thread of it goes on
         return "controller stalled"
+
+    def _jump_clock(self) -> str:
+        """The controller's wall clock, as far as a test may: what its code is told, years back and ahead."""
+        clock, jump = self._clock, self._rng.uniform(-3e8, 3e8)
+        time.time = lambda: clock() + jump
+        return "wall clock of the controller jumps"
 
     def _press_memory(self) -> str:
         source = "kept = bytearray(b'x') * 500_000_000"

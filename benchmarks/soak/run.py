@@ -41,7 +41,7 @@ def soak(seconds: float, sessions: int, seed: str) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     begin = time.monotonic()
     memory: list[int] = []  # MB
-    skipped = {"clock jumps": "needs a clock that the test may set; all deadlines are monotonic"}
+    skipped = {"jumps of the machine's clock": "others use it; all deadlines are monotonic"}
     try:
         with no_leaks(15.0), _full_folder(skipped) as folder:
             _load(tally, stop, seconds, sessions, seed, folder, memory)

@@ -178,6 +178,7 @@ class Core:
         if not self._is_trusted:
             self._always |= messages.SAFE_ONLY
         self.began: float
+        self._kept: int | None  # bytes of the output of each call
         self.machine: SessionMachine
         self.link: Link
 
@@ -202,8 +203,7 @@ class Core:
             recovery=Recovery() if options.recover else None,
             rules=None if options.limits == NO_LIMITS else Rules(options.limits, self._is_trusted and os.getuid() == 0),
         )
-        # what has limits is submitted in the ordinary way, where they are looked at
-        self._plain_size = messages.SMALL if self.machine.rules is None else 0
+        self._keep_no_more()
         self.machine.input_callback = options.stdin
         self.machine.exit_output = Output(0, options.output_limit)
         self.link = Link(process, self.machine, strict=not self._is_trusted)
@@ -358,9 +358,9 @@ class Core:
 
     def _submit_plain(self, action: int, flags: int, source: str) -> Call | None:
         """As `_submit` for what only has a source, if it is its turn at once; as nearly all are, it is made quick."""
-        if len(source) >= self._plain_size:
+        if len(source) >= messages.SMALL:
             return None
-        call = self.machine.start_plain(source, self.options.output_limit, time.monotonic())
+        call = self.machine.start_plain(source, self._kept, time.monotonic())
         if call is not None:
             if self.machine.recovery is not None:
                 call.changes = True
@@ -510,6 +510,7 @@ class Core:
         ready = machine.ready
         if ready is None:
             raise SessionClosed("the session is not there yet")
+        machine.begin_limits()
         rules = machine.rules
         if rules is None:
             rules = Rules(NO_LIMITS, self._is_trusted and os.getuid() == 0)
@@ -519,9 +520,13 @@ class Core:
         for name, value in changes.items():
             self.link.process.change_limit(ready["pid"], name, value)
         machine.rules = rules
-        self._plain_size = 0
         rules.change(limits, time.monotonic())
         self.options = replace(self.options, limits=limits)
+        self._keep_no_more()
+
+    def _keep_no_more(self) -> None:
+        kept, hard = self.options.output_limit, self.options.limits.output
+        self._kept = kept if hard is None else hard if kept is None else min(kept, hard)
 
     def retire(self, error: ExtSessionError) -> None:
         """It is about to be ended: whoever still wants something of it gets `error` from now on."""

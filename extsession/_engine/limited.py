@@ -19,6 +19,7 @@ class Limited:
     """Of a machine that may have `rules`."""
 
     rules: Rules | None
+    unlimited: Call | None  # a call whose limits have not begun, for most are over before anybody could look
     current: Call | None
     draining: messages.Done | None
     error: ExtSessionError | None
@@ -44,6 +45,12 @@ class Limited:
         if call is not None and call.stop_cause is None and rules.too_much_output(call.output.written) is not None:
             return 0.0
         return rules.next_look()
+
+    def begin_limits(self) -> None:
+        """Somebody looks at the running call: from now on its limits are known."""
+        call, self.unlimited = self.unlimited, None
+        if call is not None and call is self.current and self.rules is not None:
+            self._begin_limits(call, self.rules, call.began)
 
     def _begin_limits(self, call: Call, rules: Rules, now: float) -> None:
         """The limits of a call that begins now."""

@@ -21,7 +21,9 @@ _LEAST, _MOST = 0.005, 1.0
 _SHARE: Final = 0.05
 #: what a processor can do in a second: bytes that are touched first, processes that are made
 _TOUCH, _FORK = 2.5e9, 1000.0
-#: seconds after a call in which a sample may miss what it has left: what is just losing its parent
+#: seconds after which a call's CPU time is looked at first: what is over before takes no look
+_FIRST: Final = 0.005
+#: seconds after a call in which a sample may not know yet of what it has left: that comes to the warden meanwhile
 _SETTLED: Final = 0.2
 #: seconds between looks for what the kernel has ended
 _LOOK: Final = 0.1
@@ -68,13 +70,15 @@ class Rules:
         self.told: dict[str, int] = {}  # by the worker: resource limits in force
         self.limits = limits
         self._is_root = is_root
+        self._watched_of: tuple[Limits, frozenset[str], frozenset[str]] = limits, _SAMPLED, frozenset()
         self._began: float | None = None  # when the session was there
         self._idle_from: float | None = None
         self._is_running = False
         self._has_left = False  # something that goes on while no call runs
         self._last: Sample | None = None
         self._before = 0.0  # CPU of processes that the session had before it was brought back
-        self._cpu_from: float | None = None  # of the session, when the call began
+        self._called = 0.0  # when the call began
+        self._cpu_from: float | None = None  # of the session then: known from the first sample on
         self._next: float | None = None  # when to look
         self._since = 0.0  # for how long the session may have used more than is known: its time at rest does not count
 
@@ -105,12 +109,16 @@ class Rules:
             self._since += now - self._idle_from
         self._idle_from = None
         self._is_running = True
+        self._called = now
         self._cpu_from = None
         self._next = None
-        if self.limits.cpu is not None:
-            return True
         self._plan(now)
         return self._next is not None and self._next <= now
+
+    def on_short_call(self, began: float) -> None:
+        """A call is over that nobody has looked at."""
+        if self._idle_from is not None and not self._has_left:
+            self._since += began - self._idle_from
 
     def on_idle(self, now: float, has_left: bool) -> None:
         """No call runs. has_left: the last one has left threads or processes, perhaps."""
@@ -123,11 +131,14 @@ class Rules:
 
     def on_sample(self, sample: Sample) -> Breach | None:
         """What the session uses; the limit that is broken by it."""
+        if self._is_running and self._cpu_from is None:
+            # what it may have used before this is the call's: it is held too early by some milliseconds, never too late
+            new = sample.cpu - (0.0 if self._last is None else self._last.cpu)
+            self._cpu_from = sample.cpu - max(0.0, min(new, (sample.when - self._called) * _CORES))
         self._last = sample
         self._since = sample.when
-        if self._is_running and self._cpu_from is None:
-            self._cpu_from = sample.cpu
-        if sample.tasks <= 1 and self._idle_from is not None and sample.when >= self._idle_from + _SETTLED:
+        is_late = self._idle_from is not None and sample.when - self._idle_from > _SETTLED
+        if not self._is_running and sample.tasks <= 1 and is_late:
             self._has_left = False
         found = self._judge(sample)
         self._next = None
@@ -212,7 +223,12 @@ class Rules:
     # samples
 
     def _watched(self) -> frozenset[str]:
-        return frozenset(self.limits.given()) & _SAMPLED - self.held
+        """Those that samples are for. Asked in each call, and the same in nearly all."""
+        of = self._watched_of
+        if of[0] is not self.limits or of[1] is not self.held:
+            found = frozenset(self.limits.given()) & _SAMPLED - self.held
+            of = self._watched_of = self.limits, self.held, found
+        return of[2]
 
     def _cpu(self, sample: Sample | None) -> float:
         return self._before + (0.0 if sample is None else sample.cpu)
@@ -251,7 +267,9 @@ class Rules:
         if "session_cpu" in watched:
             assert limits.session_cpu is not None
             due = _sooner(due, since + (limits.session_cpu - self._cpu(last)) / _CORES)
-        if "cpu" in watched and self._is_running and self._cpu_from is not None:
+        if "cpu" in watched and self._is_running and self._cpu_from is None:
+            due = _sooner(due, self._called + _FIRST)
+        elif "cpu" in watched and self._is_running and self._cpu_from is not None:
             assert limits.cpu is not None
             due = _sooner(due, since + (limits.cpu - (0.0 if last is None else last.cpu - self._cpu_from)) / _CORES)
         # a close look at memory takes long, and is at a time when it matters

@@ -95,6 +95,7 @@ class SessionMachine(Endings, Asking, Limited):
         self.ladder = ladder
         self.recovery = recovery
         self.rules = rules
+        self.unlimited = None
         self._start_timeout = start_timeout
         self._python = python
         self._command = command
@@ -139,6 +140,8 @@ class SessionMachine(Endings, Asking, Limited):
         self.current = self._last = call = Call(number, None, source, None, limit)
         call.state = State.RUNNING
         call.began = now
+        if self.rules is not None:
+            self.unlimited = call
         self.said.turn()
         self.phase = Phase.RUNNING
         return call
@@ -336,6 +339,9 @@ class SessionMachine(Endings, Asking, Limited):
             self._calls[call.number] = call
         self._settle(call, done)
         if self.rules is not None:
+            if self.unlimited is not None:  # over before anybody has looked
+                self.unlimited = None
+                self.rules.on_short_call(call.began)
             self.rules.on_idle(now, bool(done.flags))
         if self.recovery is not None:
             self._protect(call)
@@ -351,6 +357,8 @@ class SessionMachine(Endings, Asking, Limited):
 
     def on_time(self, now: float) -> None:
         """Let deadlines fire. What had arrived before must have been given in."""
+        if self.unlimited is not None:
+            self.begin_limits()
         call = self.current
         if call is not None and call.deadline is not None and now >= call.deadline and self.draining is None:
             self._climb(call, now)
@@ -373,6 +381,8 @@ class SessionMachine(Endings, Asking, Limited):
 
     def next_deadline(self) -> float | None:
         """When on_time() is to be called, at the latest."""
+        if self.unlimited is not None:
+            self.begin_limits()
         found = self._deadline
         call = self.current
         if call is not None:

@@ -109,3 +109,12 @@ def innermost(pid: int) -> int:
         if line.startswith(b"NSpid:"):
             return int(line.split()[-1])
     return 0
+
+
+def limit(pid: int, name: bytes) -> int:
+    """A hard limit of a process, by its name in /proc/<pid>/limits; -1: there is none, or it is gone."""
+    for line in _read(b"/proc/%d/limits" % pid).splitlines():
+        if line.startswith(name):
+            word = line[len(name) :].split()[1]
+            return int(word) if word.isdigit() else -1
+    return -1

@@ -230,16 +230,16 @@ def is_ready(spec: Spec) -> bool:
     return _templates.is_ready(spec)
 
 
-_denied: dict[bytes, IsolationUnavailable] = {}
+_denied: dict[tuple[str, bytes], IsolationUnavailable] = {}
 
 
 def denied(spec: Spec) -> IsolationUnavailable | None:
     """Whether the host has denied these walls before: it will again."""
-    return _denied.get(marshal.dumps(dict(spec.walls or {})))
+    return _denied.get((spec.interpreter.path, marshal.dumps(dict(spec.walls or {}))))
 
 
 def note_denied(spec: Spec, error: IsolationUnavailable) -> None:
-    _denied[marshal.dumps(dict(spec.walls or {}))] = error
+    _denied[spec.interpreter.path, marshal.dumps(dict(spec.walls or {}))] = error
 
 
 def warm_up(spec: Spec) -> Template | None:

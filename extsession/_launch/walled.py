@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
+import select
 import signal
 import tempfile
 import threading
@@ -30,6 +32,8 @@ from .workdir import WorkDir, remove
 TIERS = ("full", "bwrap", "weak")
 #: where a session of the full tier, and of bwrap, has its work directory, as it sees it
 WORK = "/work"
+#: open files with which a template need not know how many its sessions may have: its own are below
+_MANY_FILES = 256
 #: of the environment, where the caller says nothing else: all that is there
 _CLEAN = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -54,6 +58,7 @@ class WalledProcess(LocalProcess):
         self._here = 0  # its number out here
         self._pidfd = -1
         self._inhabitants: Orphans | None = None  # of the namespace
+        self.room = 0  # in its work directory
 
     # which process it is
 
@@ -88,7 +93,14 @@ class WalledProcess(LocalProcess):
         return self._here
 
     def work_dir(self, pid: int) -> WorkDir:
-        return WorkDir(f"/proc/{self.pid_of(pid)}/root{WORK}")
+        return WorkDir(f"/proc/{self.pid_of(pid)}/root{WORK}", self._root.room, self._is_alive)
+
+    def _is_alive(self) -> bool:
+        if self._pidfd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return not poll.poll(0)
 
     def _orphans(self, pid: int) -> list[int]:
         root = self._root
@@ -177,9 +189,10 @@ class _WeakProcess(LocalProcess):
     """A session's process in the weak tier, which has a folder of the host."""
 
     work = ""
+    room = 0
 
     def work_dir(self, pid: int) -> WorkDir:
-        return WorkDir(self.work)
+        return WorkDir(self.work, self.room)
 
     def let_go(self) -> None:
         super().let_go()
@@ -202,7 +215,9 @@ class WalledLauncher:
             wanted = self._spec(spec, tier)
             if marks.step() and templates.denied(wanted) is None:
                 try:
-                    return self._clone(wanted, tier)
+                    process = self._clone(wanted, tier)
+                    process.again = functools.partial(self._clone, wanted, tier)  # the template ends before it is made
+                    return process
                 except IsolationUnavailable as error:
                     refused = error
                     if tier != "bwrap":  # that is for each interpreter to find out, and known there
@@ -211,20 +226,23 @@ class WalledLauncher:
             refused = templates.denied(wanted) or refused
         raise refused or IsolationUnavailable("isolation needs Linux", python=spec.interpreter.path, step="platform")
 
-    def _clone(self, spec: Spec, tier: str) -> Process:
+    def _clone(self, spec: Spec, tier: str) -> LocalProcess:
         if tier == "full":
-            return self._by_template(spec)
+            process = self._by_template(spec)
+            process.room = self._isolation.work_size  # type: ignore[attr-defined]
+            return process
         if tier == "bwrap":
             from . import bubble
 
             return bubble.launch(spec)
-        work = tempfile.mkdtemp(prefix="extsession-work-")
+        sweep(tempfile.gettempdir())
+        work = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
         try:
             if os.geteuid() == 0:
                 uid = self._isolation.uid or ACCOUNT
                 os.chown(work, uid, uid)
             process = self._by_template(dataclasses.replace(spec, work=work))
-            process.work = work  # type: ignore[attr-defined]
+            process.work, process.room = work, self._isolation.work_size  # type: ignore[attr-defined]
         except BaseException:
             remove(work)
             raise
@@ -259,6 +277,7 @@ class WalledLauncher:
 
     def _spec(self, spec: Spec, tier: str) -> Spec:
         isolation = self._isolation
+        few = spec.limits.get("open_files", _MANY_FILES)
         walls: dict[str, Any] = {
             "tier": tier,
             "network": isolation.network,
@@ -270,8 +289,25 @@ class WalledLauncher:
             "limits": {},
             **({} if isolation.uid is None else {"uid": isolation.uid, "gid": isolation.uid}),
             **({"work": WORK} if tier != "weak" else {}),
+            **({"open_files": few} if few < _MANY_FILES else {}),
         }
         return dataclasses.replace(spec, cwd="/", env={**_CLEAN, **isolation.env}, walls=walls)
+
+
+#: names of work directories in the weak tier: this, the controller's pid, and what mkdtemp adds
+_PREFIX = "extsession-work-"
+
+
+@functools.lru_cache(1)
+def sweep(folder: str) -> None:
+    """Remove what controllers that were killed have left there; once in a process."""
+    for name in os.listdir(folder):
+        pid = name[len(_PREFIX) :].partition("-")[0]
+        path = os.path.join(folder, name)
+        if name.startswith(_PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_uid in (os.geteuid(), ACCOUNT) and not os.path.islink(path):
+                    remove(path)
 
 
 #: who sessions of root are in the weak tier: as `_worker/confine/namespaces.py` has it

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import itertools
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,8 @@ MOST: Final = 64 * 2**20
 #: most files and folders that are listed or packed, and how deep
 _MANY: Final = 100_000
 _DEEP: Final = 64
+#: what opening a file gives that is not there any more, or something else by now
+_CHANGED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,15 @@ class FileInfo:
 
 
 class WorkDir:
-    """A work directory. path: by which the controller comes to it."""
+    """A work directory. path: by which the controller comes to it; room: bytes that an archive may unpack to.
 
-    def __init__(self, path: str) -> None:
+    is_there: asked when it has been opened, whether the session was alive: the path could lead to another's, else.
+    """
+
+    def __init__(self, path: str, room: int = MOST, is_there: Callable[[], bool] = lambda: True) -> None:
         self._path = path
+        self._room = room
+        self._is_there = is_there
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file, with the folders on its way. OSError: no room is left, or something else is there."""
@@ -72,7 +80,7 @@ class WorkDir:
         """What is in a folder, by name."""
         with self._open() as root, _walk(root, _parts(name) if name not in ("", ".") else []) as folder:
             prefix = "" if name in ("", ".") else "/".join(_parts(name)) + "/"
-            return [_info(prefix + each, each, folder) for each in _names(folder)]
+            return [found for each in _names(folder) if (found := _info(prefix + each, each, folder)) is not None]
 
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it. OSError: there is none."""
@@ -89,6 +97,9 @@ class WorkDir:
                 if not (member.isfile() or member.isdir()):
                     raise ValueError(f"{member.name!r} in the archive is neither a file nor a folder")
                 _parts(member.name)
+            size = sum(member.size for member in members)
+            if size > self._room:
+                raise ValueError(f"the archive unpacks to {size} bytes, and there is room for {self._room}")
             for member in members:
                 if member.isdir():
                     with self._open() as root, _walk(root, _parts(member.name), make=True):
@@ -110,24 +121,32 @@ class WorkDir:
     def _pack(self, archive: tarfile.TarFile, folder: int, prefix: str, room: int, depth: int) -> int:
         for name in _names(folder):
             info = _info(prefix + name, name, folder)
+            if info is None:
+                continue
             member = tarfile.TarInfo(info.name)
             member.mtime = info.modified
-            if info.kind == "file":
-                content = _read(name, folder, info.name, room)
-                member.size = len(content)
-                room -= len(content)
-                archive.addfile(member, io.BytesIO(content))
-            elif info.kind == "folder" and depth < _DEEP:
-                member.type, member.mode = tarfile.DIRTYPE, 0o755
-                archive.addfile(member)
-                with _walk(folder, [name]) as below:
-                    room = self._pack(archive, below, info.name + "/", room, depth + 1)
+            try:
+                if info.kind == "file":
+                    content = _read(name, folder, info.name, room)
+                    member.size = len(content)
+                    room -= len(content)
+                    archive.addfile(member, io.BytesIO(content))
+                elif info.kind == "folder" and depth < _DEEP:
+                    with _walk(folder, [name]) as below:
+                        member.type, member.mode = tarfile.DIRTYPE, 0o755
+                        archive.addfile(member)
+                        room = self._pack(archive, below, info.name + "/", room, depth + 1)
+            except OSError as error:
+                if error.errno not in _CHANGED:
+                    raise
         return room
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:
         fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            if not self._is_there():
+                raise FileNotFoundError(errno.ENOENT, "the session has ended", self._path)
             with _as_owner(fd):
                 yield fd
         finally:
@@ -212,8 +231,12 @@ def _names(folder: int) -> list[str]:
     return sorted(names)
 
 
-def _info(shown: str, name: str, folder: int) -> FileInfo:
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+def _info(shown: str, name: str, folder: int) -> FileInfo | None:
+    """None: it is not there any more."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
     kind = "file" if stat.S_ISREG(found.st_mode) else "folder" if stat.S_ISDIR(found.st_mode) else "other"
     return FileInfo(shown, kind, found.st_size, found.st_mtime)
 

@@ -131,7 +131,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
     load = loader.load
     descriptors = load("_worker.descriptors")
     to_high = descriptors.to_high
-    limits = config.get("limits")
+    limits = config.get("limits") or config.get("template", {}).get("isolation")
     if limits is not None and "open_files" in limits:
         descriptors.keep_below(limits["open_files"])
     fd = to_high(config["channel"])

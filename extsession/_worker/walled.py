@@ -135,13 +135,14 @@ class WalledBirths(Births):
                 walls["limits"]["nproc"] = wanted["processes"] + 1  # with process 1
                 server.told["limit_processes"] = wanted["processes"]
             self._tell(lockdown.full(walls, facts), facts["proc"])
+            _require_library()
         except OSError as error:
             server.told = denied(error, "full")
         server.say_ready()
 
     def _fork(self) -> int:
         router = self._server.router
-        router.cloning = True
+        router.cloning = router.parked = True  # it stays the session that it has been made for
         try:
             return os.fork()
         finally:
@@ -164,6 +165,7 @@ class WalledBirths(Births):
             os.chdir(settings["work"])
             self._become(0, wanted)
             self._tell(lockdown.weak(walls), "none")
+            _require_library()
         except OSError as error:
             server.told = denied(error, "weak")
         server.say_ready()
@@ -188,6 +190,15 @@ class WalledBirths(Births):
         self._server.told.update(
             {"tier": held["tier"], "landlock": held["abi"], "proc": proc, "missing": ", ".join(held["not"])}
         )
+
+
+def _require_library() -> None:
+    """The interpreter's library is for whoever the session is by now: below /root, for one, it is not. Denied."""
+    folder = os.path.dirname(os.__file__)
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise libc.Denied(error.errno or 1, "read %s as user %d" % (folder, os.geteuid())) from None
 
 
 def _say(leash: int, line: bytes) -> None:

@@ -169,9 +169,10 @@ def test_a_call_that_has_finished_is_not_over_wall() -> None:
 def test_cpu_is_of_the_call_and_looked_at_when_it_can_be_reached() -> None:
     fake = Fake(cpu=4)
     call = fake.start()
-    assert fake.orders[-1] is Order.SAMPLE  # where the count begins
-    fake.sample(cpu=10)
-    assert fake.due() == pytest.approx(2)  # two processors
+    assert fake.at(0.005) == [Order.SAMPLE]  # where the count begins: what is over sooner takes no look
+    fake.sample(cpu=10.01)  # of which the call can have used no more than two processors give in that time
+    assert fake.due() == pytest.approx(1.995)
+    fake.now -= 0.005
     assert fake.at(2) == [Order.SAMPLE]
     assert fake.due() == math.inf  # it is on its way
     fake.sample(cpu=12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import tarfile
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from extsession._launch import walled
 from extsession._launch.workdir import FileInfo, WorkDir, remove
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation is for Linux only")
@@ -196,3 +198,17 @@ def test_packing_follows_no_link(files: WorkDir, work: Path) -> None:
     os.mkfifo(work / "fifo")
     with tarfile.open(fileobj=io.BytesIO(files.get_tar(100))) as archive:
         assert archive.getnames() == []
+
+
+def test_what_a_killed_controller_has_left(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = tmp_path / f"extsession-work-{gone.pid}-abc"
+    kept = tmp_path / f"extsession-work-{os.getpid()}-abc"
+    other = tmp_path / "extsession-work-x"
+    for folder in (left, kept, other):
+        (folder / "deep").mkdir(parents=True)
+    link = tmp_path / f"extsession-work-{gone.pid}-link"
+    link.symlink_to(tmp_path)
+    walled.sweep(str(tmp_path))
+    assert sorted(tmp_path.iterdir()) == sorted([kept, other, link])
