@@ -427,10 +427,25 @@ def del_slice(target: Any, start: Any, stop: Any, step: Any) -> None:
     del target[part]
 
 
+def shrink(keys_of: dict[Any, Any]) -> None:
+    """After a deletion: make a dict that has lost half of its keys as small as it is.
+
+    Else going through it would take the time of all that it ever had.
+    """
+    count = len(keys_of)
+    if count >= 8 and not count & (count - 1):
+        spend(count >> costs.ITEMS)
+        items = list(keys_of.items())
+        keys_of.clear()
+        keys_of.update(items)
+
+
 def del_item(target: Any, index: Any) -> None:
     if type(target) is list:
         spend(len(target) >> 7)  # what is behind moves up
     del target[key(index)]
+    if type(target) is dict:
+        shrink(target)
 
 
 def make_set(values: Any) -> OrderedSet:

@@ -6,7 +6,7 @@ Each charges for its work before it does it. Nothing here returns a lazy view or
 from __future__ import annotations
 
 from . import costs, sets
-from .guards import compare_all, key, make_set, search_text, sequence, weigh
+from .guards import compare_all, key, make_set, search_text, sequence, shrink, weigh
 from .meter import item_count, spend, text_size
 from .sets import OrderedSet
 
@@ -359,19 +359,6 @@ _sequence_methods(list)
 _sequence_methods(tuple)
 
 # ---- dicts
-
-
-def shrink(keys_of: dict[Any, Any]) -> None:
-    """After a deletion: make a dict that has lost half of its keys as small as it is.
-
-    Else going through it would take the time of all that it ever had.
-    """
-    count = len(keys_of)
-    if count >= 8 and not count & (count - 1):
-        spend(count >> costs.ITEMS)
-        items = list(keys_of.items())
-        keys_of.clear()
-        keys_of.update(items)
 
 
 @_method(dict, "get(key, default)", "the value of a key; None (or the default) if there is no such key")
