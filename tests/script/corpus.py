@@ -489,6 +489,46 @@ family(
     "try:\n    a, b = range(10 ** 9)\nexcept ValueError:\n    harmless = True",
 )
 
+# long or deep keys, compared or hashed again by what copies them
+family(
+    "keys",
+    "over",
+    "x = 'a' * 900000\ny = 'a' * 900000\nd = {x: 1}\nwhile True: d[y]",
+    "x = 'a' * 900000\ny = 'a' * 900000\nd = {x: 1}\nwhile True: d.get(y)",
+    "x = 'a' * 900000\ny = 'a' * 900000\nd = {x: 1}\nwhile True: y in d",
+    "x = 'a' * 900000\ny = 'a' * 900000\nd = {x: 1}\nwhile True: d[y] = 2",
+    "x = 'a' * 900000\ny = 'a' * 900000\nz = [x, y] * 10000\nwhile True: set(z)",
+    "x = 'a' * 900000\ny = 'a' * 900000\nz = [(x, 1), (y, 2)] * 10000\nwhile True: dict(z)",
+    "x = [('%d' % 1) if 0 else str(i) * 100000 for i in range(5)]\na = set(x)\nb = {v + '' + v[:0] for v in x}\nwhile True: a & b",
+    "x = {str(i) * 100000: 1 for i in range(5)}\ny = {str(i) * 100000: 1 for i in range(5)}\nwhile True: x | y",
+    "x = {str(i) * 100000: 1 for i in range(5)}\ny = {str(i) * 100000: 1 for i in range(5)}\nwhile True: x.update(y)",
+    "x = {str(i) * 100000: 1 for i in range(5)}\ny = {str(i) * 100000: 1 for i in range(5)}\nwhile True: x == y",
+    "x = {str(i) * 100000 for i in range(5)}\ny = {str(i) * 100000 for i in range(5)}\nwhile True: x.issubset(y)",
+    "x = {str(i) * 100000 for i in range(5)}\ny = {str(i) * 100000 for i in range(5)}\nwhile True: x - y",
+    "t = (1,)\nfor i in range(14): t = (t, t)\nx = {t}\nwhile True: x | x",
+    "t = (1,)\nfor i in range(14): t = (t, t)\nx = {t}\nwhile True: x.copy().union(x)",
+    "t = (1,)\nfor i in range(14): t = (t, t)\nx = {(t, i) for i in range(9)}\nwhile True:\n    x.discard((t, 8))\n    x.add((t, 8))",
+)
+# errors that hold errors, and functions that hold functions
+family(
+    "chains",
+    "over",
+    "try: raise ValueError('x')\nexcept ValueError as a: e = a\nwhile True:\n    try:\n        try: raise e\n        except ValueError: raise ValueError('y')\n    except ValueError as b: e = b",
+    "try: raise ValueError('x')\nexcept ValueError as a: e = a\nwhile True:\n    try: raise e\n    except ValueError as b: pass",
+    "es = []\nwhile True:\n    try: 1 // 0\n    except ZeroDivisionError as b: es.append(b)",
+    "try: raise ValueError('x')\nexcept ValueError as a: e = a\nwhile True:\n    try:\n        try: raise e\n        finally: raise ValueError('y')\n    except ValueError as b: e = b",
+    "f = 0\nwhile True: f = lambda x=f: x",
+    "def make(g): return lambda: g\nf = 0\nwhile True: f = make(f)",
+    "x = [0]\nwhile True:\n    [(x.append(0), " + "[" + "1, " * 5000 + "])[0] for y in x]",
+    "x = [0]\n[(x.append(0), " + "[" + "1, " * 5000 + "])[0] for y in x]\nwhile True: pass",
+)
+family(
+    "chains",
+    "contained",
+    "f = 0\nfor i in range(60000): f = lambda x=f: x\nf = 0\nharmless = True",
+    "def make(g): return lambda: g\nf = 0\nfor i in range(30000): f = make(f)\nf = 0\nharmless = True",
+)
+
 # ---- bombs for the parser
 family(
     "parser",
@@ -546,6 +586,9 @@ family(
     "x = '\ud800'",
     "x = '\\ud800'",
     "x = 1 #\r" + "(" * 100,
+    "".join(" " * i + "try: pass\n" + " " * i + "finally:\n" for i in range(18)) + " " * 18 + "x = 1",
+    "def f():\n" + "".join(" " * i + "try:\n" for i in range(1, 15)) + " " * 15 + "return 1\n" + "".join(" " * i + "finally:\n" + " " * i + " return 2\n" for i in range(14, 0, -1)),
+    "def f():\n try:\n" + "  if x: return 1\n" * 1500 + " finally:\n" + "  a = b\n" * 1500,
     "x = 'a",
     "x = '''a",
     "if 1:\nx = 1",
