@@ -317,5 +317,5 @@ def check(tree: Any) -> list[dict[str, Any]]:
     checker = _Checker()
     checker.check(tree)
     if not checker.findings and _expanded(tree)[0] > costs.MAX_EXPANDED:
-        checker.refuse(tree, "finally", "the script has too much in finally", "Put it into a function that finally calls.")
+        checker.refuse(tree, "finally", "the script has too much in finally", "Put it into a function to call there.")
     return sorted(checker.findings, key=lambda each: (each["line"], each["column"]))
