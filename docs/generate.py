@@ -1,7 +1,7 @@
-"""Write the parts of docs/protocol.md that the code knows: python docs/generate.py [--check]
+"""Write the parts of docs/protocol.md and docs/script-language.md that the code knows: generate.py [--check]
 
 What stands between `<!-- NAME -->` and `<!-- end -->` is replaced. With --check nothing is written; the status is
-1 if the page is not current.
+1 if a page is not current.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "protocol.md"
+SCRIPTS = ROOT / "docs" / "script-language.md"
 sys.path.insert(0, str(ROOT))
 
 from extsession._engine.machine import Order, Phase  # noqa: E402
 from extsession._protocol import frames, messages, pickles, values  # noqa: E402
+from extsession._worker.script import builtins, checker, costs, errors, methods  # noqa: E402
 
 #: purposes of the messages are the comments beside their numbers
 _SOURCE = Path(messages.__file__).read_text("utf-8")
@@ -148,6 +150,60 @@ def bounds() -> str:
     return _table(["", ""], rows)
 
 
+# ---- the language of scripts
+
+
+def script_builtins() -> str:
+    return _table(["", ""], [[f"`{usage}`", text] for _, usage, text in builtins.TABLE.values()])
+
+
+def script_methods() -> str:
+    names = {str: "Text", list: "Lists", tuple: "Tuples", dict: "Dicts", int: "Whole numbers", float: "Other numbers"}
+    parts = []
+    for kind, table in methods.TABLE.items():
+        rows = [[f"`{usage}`", text] for _, usage, text in table.values()]
+        parts.append(f"**{names.get(kind, 'Sets')}**\n\n{_table(['', ''], rows)}")
+    return "\n\n".join(parts)
+
+
+def script_errors() -> str:
+    return ", ".join(f"`{name}`" for name in errors.CAUGHT) + "."
+
+
+def script_refused() -> str:
+    rows = {construct: [f"`{construct}`", f"{why}.", hint] for construct, why, hint in checker.REFUSED.values()}
+    return _table(["", "the checker says", "instead"], list(rows.values()))
+
+
+def script_costs() -> str:
+    head = f"Version of this table: **{costs.VERSION}**.\n\n"
+    return head + _table(["what", "cycles"], [list(row) for row in costs.TABLE])
+
+
+def script_limits() -> str:
+    source = Path(costs.__file__).read_text("utf-8")
+    parts = []
+    for title, start, end in (
+        ("A script", "# the text of a script", "# one value"),
+        ("A value", "# one value", "# one run"),
+        ("A run", "# one run", "# sizes, as shifts"),
+    ):
+        part = source[source.index(start) : source.index(end)]
+        found = re.findall(r"^(M\w+) = \d+  # (.*)$", part, re.MULTILINE)
+        rows = [[text, f"{getattr(costs, name):,}"] for name, text in found]
+        parts.append(_table([title, "at most"], rows))
+    return "\n\n".join(parts)
+
+
+SCRIPT_PARTS: dict[str, Callable[[], str]] = {
+    "builtins": script_builtins,
+    "methods": script_methods,
+    "errors": script_errors,
+    "refused": script_refused,
+    "costs": script_costs,
+    "limits": script_limits,
+}
+
 PARTS: dict[str, Callable[[], str]] = {
     "frame": frame,
     "messages": message_table,
@@ -159,26 +215,28 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
-def generated(page: str) -> str:
+def generated(page: str, parts: dict[str, Callable[[], str]] = PARTS, where: str = "") -> str:
     """The page with its parts as the code has them now."""
-    for name, make in PARTS.items():
+    for name, make in parts.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = make().replace("\\", r"\\")
         page, count = pattern.subn(rf"\g<1>{text}\n\g<2>", page)
         if count != 1:
-            raise SystemExit(f"{PAGE.name} has {count} places for {name!r}")
+            raise SystemExit(f"{where or PAGE.name} has {count} places for {name!r}")
     return page
 
 
 def main(arguments: list[str]) -> int:
-    before = PAGE.read_text("utf-8")
-    after = generated(before)
-    if "--check" in arguments:
-        if before != after:
-            print(f"{PAGE} is not current: run python docs/generate.py", file=sys.stderr)
-        return int(before != after)
-    PAGE.write_text(after, "utf-8")
-    return 0
+    status = 0
+    for path, parts in ((PAGE, PARTS), (SCRIPTS, SCRIPT_PARTS)):
+        before = path.read_text("utf-8")
+        after = generated(before, parts, path.name)
+        if "--check" not in arguments:
+            path.write_text(after, "utf-8")
+        elif before != after:
+            print(f"{path} is not current: run python docs/generate.py", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

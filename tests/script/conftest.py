@@ -23,7 +23,7 @@ if price < minimum:
 else:
     cost = convert(price)
 """
-HONEST_CYCLES = 24
+HONEST_CYCLES = 22
 
 
 class Ran:

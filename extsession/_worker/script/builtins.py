@@ -129,7 +129,9 @@ def _dict(*x: Any, **named: Any) -> dict[Any, Any]:
 
 @_builtin("chr(number)", "the character with this number")
 def _chr(number: Any) -> str:
-    if 0xD800 <= number < 0xE000:
+    if type(number) is not int:
+        raise TypeError("chr() needs a whole number")
+    if not 0 <= number < 0x110000 or 0xD800 <= number < 0xE000:
         raise ValueError("chr() of a number that is no character")
     return chr(number)
 

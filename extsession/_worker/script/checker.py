@@ -295,8 +295,27 @@ def place_of(kind: Any, field: str, place: str) -> str:
     return ""
 
 
+def _expanded(node: Any) -> tuple[int, int]:
+    """(parts, jumps) of what CPython makes of a tree: the code of a finally is there once for each way to it."""
+    parts, jumps = 1, int(type(node) in (ast.Return, ast.Break, ast.Continue))
+    ends = (0, 0)
+    for field in node._fields:
+        value = getattr(node, field, None)
+        for each in value if type(value) is list else (value,):
+            if isinstance(each, ast.AST) and type(each) not in _OPERATORS:
+                more, ways = _expanded(each)
+                if field == "finalbody":
+                    ends = (ends[0] + more, ends[1] + ways)
+                else:
+                    parts, jumps = parts + more, jumps + ways
+    copies = 2 + jumps if ends[0] else 0
+    return parts + copies * ends[0], jumps + copies * ends[1]
+
+
 def check(tree: Any) -> list[dict[str, Any]]:
     """What is wrong with a script, in the order of its text."""
     checker = _Checker()
     checker.check(tree)
+    if not checker.findings and _expanded(tree)[0] > costs.MAX_EXPANDED:
+        checker.refuse(tree, "finally", "the script has too much in finally", "Put it into a function to call there.")
     return sorted(checker.findings, key=lambda each: (each["line"], each["column"]))

@@ -361,8 +361,7 @@ class Compiler:
         out.append(node)
 
     def _restore(self, depth: str) -> Any:
-        cell = self.place(ast.Subscript(self.load("_d"), self.constant(0), _STORE))
-        return self.place(ast.Assign([cell], self.load(depth)))
+        return self.statement(self.helper("_handle", self.load(depth)))
 
     def _raise(self, node: Any, out: list[Any]) -> None:
         self.jumps = True
@@ -619,7 +618,7 @@ class Compiler:
             if type(node) is ast.UnaryOp and _is_small(node.operand):
                 return new
             if type(node) is ast.Name:
-                test = self._type_test(new, node.id, ("_int", "_str"))
+                test = self._type_test(new, node.id, ("_int",))
                 return self.place(ast.IfExp(test, self.load(node.id), self.helper("_key", self.load(node.id))))
         return self.helper("_key", new)
 

@@ -12,6 +12,7 @@ MAX_ELIFS = 1000  # elif in a script
 MAX_NUMBER = 400  # characters of a number written in the script
 MAX_NODES = 20000  # parts (names, numbers, operators, statements, ...) of a script
 MAX_DEPTH = 100  # parts inside each other
+MAX_EXPANDED = 60000  # parts of a script, where a finally counts once for each way out of its try
 MAX_SCOPES = 8  # functions, lambdas and comprehensions inside each other
 
 # one value
@@ -27,6 +28,7 @@ MAX_MESSAGE = 500  # characters of an error's message
 
 # one run
 MAX_CALLS = 200  # functions that call each other, unless the limits say otherwise
+MOST_CALLS = 1000  # what the limits may say
 MAX_NODES_OUT = 100000  # values in what a run hands over
 MAX_TEXT_OUT = 1000000  # characters in what a run hands over
 MAX_NODES_IN = 1000000  # values in what is fed in

@@ -97,7 +97,7 @@ def _prepare(source: str, name: str) -> Program | Rejected:
 _HELPERS: dict[str, Any] = {
     "_b": meter.B, "_d": meter.D, "_over": meter.over, "_deep": meter.deep, "_fatal": meter.fatal, "_tick": meter.tick,
     "_enter": meter.enter, "_leave": meter.leave, "_tick_lines": meter.tick_lines, "_at_line": meter.at_line,
-    "_type": type, "_int": int, "_float": float, "_str": str,
+    "_type": type, "_int": int, "_float": float,
     "_add": guards.add, "_sub": guards.sub, "_mul": guards.mul, "_floordiv": guards.floordiv, "_mod": guards.mod,
     "_pow": guards.power, "_lshift": guards.lshift, "_or": guards.bit_or, "_and": guards.bit_and,
     "_xor": guards.bit_xor, "_iadd": guards.iadd, "_imul": guards.imul, "_isub": guards.isub, "_ior": guards.ior,
@@ -119,10 +119,24 @@ def _error(name: str, *message: Any) -> Exception:
 def _caught(value: Any) -> Exception:
     """What `raise NAME` raises where NAME is a variable."""
     if isinstance(value, errors.CATCHABLE):
+        value.__traceback__ = value.__context__ = None
         return value
     raise TypeError("only errors can be raised")
 
 
+def _handle(depth: int) -> None:
+    """At the begin of each handler and `finally`: calls that the error has left are over.
+
+    Errors that were raised while others were handled hold these, and the interpreter goes through all of them for
+    each further one: the chain is cut.
+    """
+    meter.D[0] = depth
+    error = sys.exc_info()[1]
+    if error is not None:
+        error.__context__ = None
+
+
+_HELPERS["_handle"] = _handle
 _HELPERS["_error"] = _error
 _HELPERS["_caught"] = _caught
 
@@ -240,6 +254,8 @@ def _run(
     scope["__builtins__"] = builtins.SCOPE.copy()
     main = _Function(program.by_line() if lines else program.code, scope)
     depth = limits.get("depth", costs.MAX_CALLS)
+    if type(depth) is not int or not 0 <= depth <= costs.MOST_CALLS:
+        raise BadValue("the limit of calls inside each other must be from 0 to %d" % costs.MOST_CALLS)
     recursion = sys.getrecursionlimit()
     frames = _depth_of_stack()
     meter.begin(limits["cycles"], limits.get("output", 65536), depth)

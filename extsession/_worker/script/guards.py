@@ -74,7 +74,11 @@ def _weigh_key(value: Any, depth: int) -> None:
 def key(value: Any) -> Any:
     """The value, if it may be a key of a dict or an element of a set."""
     kind = type(value)
-    if kind is str or kind is float or kind is bool or value is None:
+    if kind is str:
+        if len(value) > 63:
+            spend(len(value) >> costs.TEXT)
+        return value
+    if kind is float or kind is bool or value is None:
         return value
     if kind is int:
         if -_SMALL < value < _SMALL:
@@ -102,7 +106,10 @@ def keys(values: Any) -> Any:
     spend(len(values))
     for value in values:
         kind = type(value)
-        if kind is not str and (kind is not int or not -_SMALL < value < _SMALL):
+        if kind is str:
+            if len(value) > 63:
+                spend(len(value) >> costs.TEXT)
+        elif kind is not int or not -_SMALL < value < _SMALL:
             key(value)
     return values
 
@@ -143,11 +150,13 @@ def loop(value: Any) -> Any:
 def comprehend(value: Any, cycles: int) -> Any:
     """What a comprehension goes through, all of it charged now."""
     kind = type(value)
-    if kind is not range and kind is not list and kind is not tuple and kind is not str:
+    if kind is not range and kind is not tuple and kind is not str and kind is not list:
         value = sequence(value)
     B[0] = left = B[0] - len(value) * cycles
     if left < 0:
         over()
+    if kind is list:
+        return value.copy()  # else it could grow on the way, and what is charged be too little
     if kind is range and len(value) > costs.MAX_ITEMS:
         item_count(len(value))
     return value
@@ -186,7 +195,7 @@ def iadd(left: Any, right: Any) -> Any:
 
 def sub(left: Any, right: Any) -> Any:
     if type(left) is OrderedSet and type(right) is OrderedSet:
-        spend(len(left))
+        keys(left)
         return sets.difference(left, right)
     if type(left) in _NUMBERS:
         return left - right
@@ -294,10 +303,13 @@ def lshift(left: Any, right: Any) -> Any:
 def _bitwise(symbol: str, numbers: Callable[[Any, Any], Any], of_sets: Callable[[Any, Any], Any]) -> Any:
     def guard(left: Any, right: Any) -> Any:
         if type(left) is OrderedSet and type(right) is OrderedSet:
-            spend(len(left) + len(right))
+            keys(left)
+            keys(right)
             return of_sets(left, right)
         if type(left) is dict and type(right) is dict and symbol == "|":
             item_count(len(left) + len(right))
+            keys(left)
+            keys(right)
             return {**left, **right}
         if type(left) in _NUMBERS and type(right) in _NUMBERS:
             return numbers(left, right)
@@ -427,10 +439,25 @@ def del_slice(target: Any, start: Any, stop: Any, step: Any) -> None:
     del target[part]
 
 
+def shrink(keys_of: dict[Any, Any]) -> None:
+    """After a deletion: make a dict that has lost half of its keys as small as it is.
+
+    Else going through it would take the time of all that it ever had.
+    """
+    count = len(keys_of)
+    if count >= 8 and not count & (count - 1):
+        keys(keys_of)
+        items = list(keys_of.items())
+        keys_of.clear()
+        keys_of.update(items)
+
+
 def del_item(target: Any, index: Any) -> None:
     if type(target) is list:
         spend(len(target) >> 7)  # what is behind moves up
     del target[key(index)]
+    if type(target) is dict:
+        shrink(target)
 
 
 def make_set(values: Any) -> OrderedSet:

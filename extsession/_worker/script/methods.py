@@ -6,7 +6,7 @@ Each charges for its work before it does it. Nothing here returns a lazy view or
 from __future__ import annotations
 
 from . import costs, sets
-from .guards import compare_all, key, make_set, search_text, sequence, weigh
+from .guards import compare_all, key, keys, make_set, search_text, sequence, shrink, weigh
 from .meter import item_count, spend, text_size
 from .sets import OrderedSet
 
@@ -331,12 +331,8 @@ def sort_cost(items: Any) -> None:
     rounds = count.bit_length()
     spend(count + (count * rounds >> costs.ITEMS))
     if not _SCALARS.issuperset(map(type, items)):
-        total = 0
         for item in items:
-            total += weigh(item)
-            spend(total * rounds if type(item) is not str else 0)
-            total = 0 if type(item) is not str else total
-        spend(total * rounds)
+            spend(weigh(item) * rounds)
 
 
 def _sequence_methods(kind: type) -> None:
@@ -359,19 +355,6 @@ _sequence_methods(list)
 _sequence_methods(tuple)
 
 # ---- dicts
-
-
-def shrink(keys_of: dict[Any, Any]) -> None:
-    """After a deletion: make a dict that has lost half of its keys as small as it is.
-
-    Else going through it would take the time of all that it ever had.
-    """
-    count = len(keys_of)
-    if count >= 8 and not count & (count - 1):
-        spend(count >> costs.ITEMS)
-        items = list(keys_of.items())
-        keys_of.clear()
-        keys_of.update(items)
 
 
 @_method(dict, "get(key, default)", "the value of a key; None (or the default) if there is no such key")
@@ -430,8 +413,7 @@ def _update(items: Any, other: Any = None, **more: Any) -> None:
 def pairs(value: Any) -> dict[Any, Any]:
     """A dict of another one, or of a list of pairs; charged."""
     if type(value) is dict:
-        item_count(len(value))
-        return dict(value)
+        return dict(keys(value))
     found = {}
     values = sequence(value)
     spend(2 * len(values))
@@ -456,8 +438,7 @@ _method(dict, "clear()", "take out everything")(lambda items: items.clear())
 
 def _as_set(value: Any) -> OrderedSet:
     if type(value) is OrderedSet:
-        spend(len(value))
-        return value
+        return keys(value)  # type: ignore[no-any-return]
     return make_set(sequence(value))
 
 
@@ -502,10 +483,10 @@ def _set_copy(items: Any) -> Any:
 
 def _algebra(name: str, change: str | None, text: str, function: Callable[[Any, Any], Any]) -> None:
     def method(items: Any, *others: Any) -> Any:
-        spend(len(items))
+        keys(items)
         made = sets.of(dict(items.d))
         for other in others:
-            spend(len(made))
+            keys(made)
             made = function(made, _as_set(other))
         return made
 
@@ -530,7 +511,7 @@ _algebra(
 
 def _relation(name: str, text: str, function: Callable[[Any, Any], bool]) -> None:
     def method(items: Any, other: Any) -> bool:
-        spend(len(items))
+        keys(items)
         return function(items, _as_set(other))
 
     _method(OrderedSet, name + "(other)", text)(method)

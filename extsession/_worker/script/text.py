@@ -54,10 +54,15 @@ def _fields(string: str) -> str:
         elif character in "\\#":
             return "a { } has a \\\\ or a # in it"
         elif character in "\"'":
+            if string[index - 1] in "fF":
+                return "an f-string cannot stand in another one: use a variable"
             inner = string[index : index + 3] if string[index : index + 3] in ('"""', "'''") else character
-            index = string.find(inner, index + len(inner), end) + len(inner) - 1
-            if index < len(inner) - 1:
+            after = string.find(inner, index + len(inner), end)
+            if after < 0:
                 return "a text in { } is not closed: use other quotes than those of the f-string"
+            if "\\" in string[index:after]:
+                return "a { } has a \\ in it"
+            index = after + len(inner) - 1
         elif character == "{":
             depth += 1
         elif character == "}":
@@ -93,6 +98,8 @@ def check(source: str) -> dict[str, Any] | None:
             if prefix in _FORMATTED:
                 why = _fields(match[0])
                 problem = ("f-string", why) if why else None
+        elif match[0] in ("'", '"'):
+            problem = ("text", "the text is not closed")
         elif kind == "operator" or (kind == "word" and match[0] in _CHAINING):
             elifs += match[0] == "elif"
             counts[-1] += 1

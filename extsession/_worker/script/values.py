@@ -44,6 +44,8 @@ class Outwards:
             if not -_BIG < value < _BIG:
                 raise TooMuch("output", "has a whole number of more than %d digits" % costs.MAX_DIGITS)
             self.text -= value.bit_length() >> 3
+            if self.text < 0:
+                raise TooMuch("output", "has too many digits to be handed over")
             return value
         if kind is str:
             self.text -= len(value)
