@@ -60,7 +60,7 @@ LINES = {
         r"2 49",
         r"\.\.\.",
         r"78 581",
-        r"over budget: cycles, in line 4, after \d+ cycles; three runs, 1 way to end",
+        r"over_budget: cycles, in line 4, after \d+ cycles; three runs, 1 way to end",
     ],
     "numpy_array.py": [
         r"back: \(500001,\) float64",
@@ -120,7 +120,7 @@ LINES = {
     ],
     "runaway_script.py": [
         r"to anna@example\.org: 'total of the month' used up its 50000 cycles, in line \d",
-        r"over budget cycles True",
+        r"over_budget cycles True",
         r"\{'total': 496\}",
     ],
     "truth_about_death.py": [

@@ -51,7 +51,7 @@ class ScriptStatus(enum.Enum):
 
     FINISHED = "finished"
     FAILED = "failed"  # an error that the script did not handle
-    OVER_BUDGET = "over budget"  # see `over`
+    OVER_BUDGET = "over_budget"  # see `over`
     KILLED = "killed"  # its session was ended
 
 
