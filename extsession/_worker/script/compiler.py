@@ -570,10 +570,10 @@ class Compiler:
             self.weight += 1
             value = self.expression(node.func.value)
             self.at = node.func
-            node.args.insert(0, None)
-            node.func = self.load("_m_" + node.func.attr)
+            prefix = "_m%d_" % len(node.args) if len(node.args) < 2 and not node.keywords else "_m_"
+            node.func = self.load(prefix + node.func.attr)
+            node.args.insert(0, value)
             first = 1
-            node.args[0] = value
         else:
             node.func = self.expression(node.func)
             first = 0

@@ -108,7 +108,7 @@ _HELPERS: dict[str, Any] = {
     "_field": render.field, "_joined": render.joined, "_x_fatal": (MemoryError, RecursionError),
 }  # fmt: skip
 _HELPERS.update(("_x_" + name, classes) for name, classes in errors.CAUGHT.items())
-_HELPERS.update(("_m_" + name, function) for name, function in methods.DISPATCH.items())
+_HELPERS.update(methods.DISPATCH)
 
 
 def _error(name: str, *message: Any) -> Exception:

@@ -461,4 +461,4 @@ def del_item(target: Any, index: Any) -> None:
 
 
 def make_set(values: Any) -> OrderedSet:
-    return OrderedSet(keys(values))
+    return sets.of(dict.fromkeys(keys(values)))
