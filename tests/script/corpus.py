@@ -248,9 +248,6 @@ family(
     "for i in range(10 ** 30): pass",
     "x = [0]\nfor i in x: x.append(i)",
     "x = [0]\nfor i in x: x += [i]",
-    "x = [0]\n[x.append(0) for i in x]",
-    "x = [0]\n[x.extend([0]) for i in x]",
-    "x = [0]\n[x.insert(0, 0) for i in x]",
     "x = [0]\nmap(lambda i: x.append(i), range(10 ** 6))\nwhile True: pass",
     "f = lambda: [f() for i in [1]]\nf()",
     "while 1:\n    def f(): pass",
@@ -275,6 +272,14 @@ family(
     "while True: print('x' * 1000)",
     "while True: print()",
     "def f():\n    f()\ntry:\n    f()\nexcept:\n    x = 1",
+)
+
+family(
+    "swallow",
+    "contained",
+    "x = [0]\n[x.append(0) for i in x]\nharmless = len(x) == 2",
+    "x = [0]\n[x.extend([0]) for i in x]\nharmless = len(x) == 2",
+    "x = [0]\n[x.insert(0, 0) for i in x]\nharmless = len(x) == 2",
 )
 
 # ---- work hidden in one call
@@ -350,6 +355,9 @@ family(
     "x = 9 ** 4200\nx = str(x)",
     "x = 10 ** 3999\nwhile True: x = x + x\nx = str(x)",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = str(x)",
+    "x = repr('\\x00' * 900000)",
+    "x = repr(repr('\\\\' * 400000))",
+    "x = '\\x00' * 900000\ny = f'{x!r}'",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = x * x",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = x // 7 ** 100",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = f'{x}'",
