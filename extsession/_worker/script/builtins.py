@@ -75,6 +75,8 @@ def _int(x: Any = 0, base: Any = None) -> int:
             base = 10
         if type(base) is not int:
             raise TypeError("the base must be a whole number")
+        if base != 0 and not 2 <= base <= 36:
+            raise ValueError("int() base must be >= 2 and <= 36, or 0")
         try:
             return int(x, base)
         except ValueError:

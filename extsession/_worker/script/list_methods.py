@@ -106,10 +106,10 @@ def _sequence_methods(kind: type) -> None:
     def _index(items: Any, value: Any, start: Any = 0, end: Any = costs.MAX_ITEMS) -> int:
         positions(start, end)
         compare_all(value, items)
-        try:
-            return items.index(value, start, end)  # type: ignore[no-any-return]
-        except ValueError:
-            raise ValueError("the value is not in the list") from None
+        item_count(len(items))
+        if value not in items[start:end]:  # CPython's own error would have the text of the value, however large
+            raise ValueError("the value is not in the list")
+        return items.index(value, start, end)  # type: ignore[no-any-return]
 
 
 _sequence_methods(list)
