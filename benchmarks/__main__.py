@@ -24,6 +24,7 @@ def load_rows() -> list[Row]:
         rows_output,
         rows_roundtrip,
         rows_scale,
+        rows_scripts,
         rows_start,
         rows_values,
         rows_warm,
@@ -40,6 +41,7 @@ def load_rows() -> list[Row]:
         rows_kill,
         rows_limits,
         rows_isolated,
+        rows_scripts,
     )
     order = [module.__name__ for module in modules]
     return sorted(ROWS, key=lambda row: order.index(row.prepare.__module__))

@@ -154,7 +154,7 @@ family(
     "x = {len}",
     "x = {lambda: 0: 1}",
     "x = sorted([1, 2], key='x')",
-    "x = max([1], _key=1, default=2)" if False else "x = max([1], odd=2)",
+    "x = max([1], odd=2)",
 )
 
 # ---- names
@@ -248,9 +248,6 @@ family(
     "for i in range(10 ** 30): pass",
     "x = [0]\nfor i in x: x.append(i)",
     "x = [0]\nfor i in x: x += [i]",
-    "x = [0]\n[x.append(0) for i in x]",
-    "x = [0]\n[x.extend([0]) for i in x]",
-    "x = [0]\n[x.insert(0, 0) for i in x]",
     "x = [0]\nmap(lambda i: x.append(i), range(10 ** 6))\nwhile True: pass",
     "f = lambda: [f() for i in [1]]\nf()",
     "while 1:\n    def f(): pass",
@@ -275,6 +272,14 @@ family(
     "while True: print('x' * 1000)",
     "while True: print()",
     "def f():\n    f()\ntry:\n    f()\nexcept:\n    x = 1",
+)
+
+family(
+    "swallow",
+    "contained",
+    "x = [0]\n[x.append(0) for i in x]\nharmless = len(x) == 2",
+    "x = [0]\n[x.extend([0]) for i in x]\nharmless = len(x) == 2",
+    "x = [0]\n[x.insert(0, 0) for i in x]\nharmless = len(x) == 2",
 )
 
 # ---- work hidden in one call
@@ -350,6 +355,14 @@ family(
     "x = 9 ** 4200\nx = str(x)",
     "x = 10 ** 3999\nwhile True: x = x + x\nx = str(x)",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = str(x)",
+    "x = repr('\\x00' * 900000)",
+    "x = 7 ** 4000\nwhile True:\n    try:\n        x * [0]\n    except OverflowError:\n        pass",
+    "x = 7 ** 4000\nwhile True:\n    try:\n        'a' * x\n    except OverflowError:\n        pass",
+    "x = 7 ** 4000\nwhile True:\n    try:\n        [].index(x)\n    except ValueError:\n        pass",
+    "x = 7 ** 4000\nwhile True:\n    try:\n        int('a', x)\n    except ValueError:\n        pass",
+    "x = [7 ** 4000] * 10\nwhile True:\n    try:\n        [].index(x)\n    except ValueError:\n        pass",
+    "x = repr(repr('\\\\' * 400000))",
+    "x = '\\x00' * 900000\ny = f'{x!r}'",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = x * x",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = x // 7 ** 100",
     "x = 1 << 13000\nfor i in range(5000): x = x + x\ny = f'{x}'",
@@ -397,7 +410,7 @@ family(
     "x = 'a' * 900000\nwhile True: set(x)",
     "x = 'a' * 900000\nwhile True: sorted(x)",
     "x = 'a' * 900000\nwhile True: repr(x)",
-    "x = 'a' * 900000\nwhile True: f'{x:>900001}'" if False else "x = 'a' * 900000\nwhile True: f'{x:>10}'",
+    "x = 'a' * 900000\nwhile True: f'{x:>10}'",
     "x = dict(zip(range(100000), range(100000)))\nwhile True: x.keys()",
     "x = dict(zip(range(100000), range(100000)))\nwhile True: x.items()",
     "x = dict(zip(range(100000), range(100000)))\nwhile True: x.copy()",
@@ -499,7 +512,7 @@ family(
     "x = 'a' * 900000\ny = 'a' * 900000\nd = {x: 1}\nwhile True: d[y] = 2",
     "x = 'a' * 900000\ny = 'a' * 900000\nz = [x, y] * 10000\nwhile True: set(z)",
     "x = 'a' * 900000\ny = 'a' * 900000\nz = [(x, 1), (y, 2)] * 10000\nwhile True: dict(z)",
-    "x = [('%d' % 1) if 0 else str(i) * 100000 for i in range(5)]\na = set(x)\nb = {v + '' + v[:0] for v in x}\nwhile True: a & b",
+    "x = [str(i) * 100000 for i in range(5)]\na = set(x)\nb = {v + '' + v[:0] for v in x}\nwhile True: a & b",
     "x = {str(i) * 100000: 1 for i in range(5)}\ny = {str(i) * 100000: 1 for i in range(5)}\nwhile True: x | y",
     "x = {str(i) * 100000: 1 for i in range(5)}\ny = {str(i) * 100000: 1 for i in range(5)}\nwhile True: x.update(y)",
     "x = {str(i) * 100000: 1 for i in range(5)}\ny = {str(i) * 100000: 1 for i in range(5)}\nwhile True: x == y",
@@ -574,7 +587,7 @@ family(
     "x = f'{f\"{1}\"}'",
     "x = f'{\"a\nb\"}'",
     "x = f'{1 # comment\n}'",
-    "x = f'{chr(10)!r:\\n}'" if False else "x = f'{\"\\n\"}'",
+    "x = f'{\"\\n\"}'",
     "x = f'{1:>99999}'",
     "x = f'{1:.99999f}'",
     "x = f'{1:{10}}'",
@@ -618,7 +631,7 @@ family(
     "def f(x):\n    global x",
     "x = *[1]",
     "*a, *b = [1]",
-    "*a = [1]" if False else "a = *b",
+    "a = *b",
     "from os import *",
     "\u202ex = 1\u202c",
     "x = 1\u200b",

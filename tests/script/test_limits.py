@@ -228,6 +228,20 @@ def test_place_of_an_error(script: Any) -> None:
     assert ran.error["column"] in (12, None)  # not known before 3.11
 
 
+def test_few_programs_are_kept(script: Any) -> None:
+    old = engine.prepare("x = 0", "old")
+    script.program(old)
+    for number in range(engine.KEPT + 1):
+        script.program(engine.prepare(f"x = {number}", "many"))
+    assert engine.prepare("x = 0", "old") is not old
+    assert len(engine._known) <= engine.KEPT
+    with pytest.raises(BadValue):
+        engine.explain(old)
+    for number in range(20):
+        engine.prepare(f"x = {number}\n" + "#" * 60000, "long")
+    assert sum(len(source) for source, _ in engine._known) <= engine.KEPT_TEXT
+
+
 def test_programs_are_kept() -> None:
     assert engine.prepare("x = 1", "a") is engine.prepare("x = 1", "a")
     assert engine.prepare("x = 1", "a") is not engine.prepare("x = 1", "b")

@@ -171,6 +171,8 @@ def test_generated_scripts(source: str) -> None:
     ends = [engine.run(program, {}, {}, {"cycles": 300_000}, None, None) for _ in range(2)]
     assert ends[0]["cycles"] == ends[1]["cycles"]
     assert ends[0]["status"] == ends[1]["status"]
+    explained = engine.explain(program)
+    assert explained["cycles"] == ends[0]["cycles"] == sum(explained["lines"].values())
     if ends[0]["status"] == "over_budget":
         return
     try:

@@ -9,12 +9,13 @@ import functools
 import math
 import operator
 
-from . import costs, guards
-from .guards import length, make_set, sequence, weigh
+from . import arithmetic, costs
+from .dict_methods import pairs
+from .list_methods import in_order
 from .meter import STATE, over, spend, text_size
-from .methods import in_order, pairs
 from .render import repr_of, text_of
 from .sets import OrderedSet
+from .sizes import SMALL, length, make_set, sequence, weigh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _int(x: Any = 0, base: Any = None) -> int:
             base = 10
         if type(base) is not int:
             raise TypeError("the base must be a whole number")
+        if base != 0 and not 2 <= base <= 36:
+            raise ValueError("int() base must be >= 2 and <= 36, or 0")
         try:
             return int(x, base)
         except ValueError:
@@ -162,7 +165,7 @@ def _round(x: Any, digits: Any = None) -> Any:
     if type(x) is not float:
         if digits < -costs.MAX_DIGITS:
             return 0
-        guards._bits(x, 10 ** max(0, -digits))
+        arithmetic.bits(x, 10 ** max(0, -digits))
         return round(x, digits)
     return round(x, max(-400, min(digits, 400)))
 
@@ -170,12 +173,12 @@ def _round(x: Any, digits: Any = None) -> Any:
 @_builtin("divmod(x, y)", "two numbers: x // y and x % y")
 def _divmod(x: Any, y: Any) -> Any:
     _number("divmod", x, y)
-    return guards.floordiv(x, y), guards.mod(x, y)
+    return arithmetic.floordiv(x, y), arithmetic.mod(x, y)
 
 
 @_builtin("pow(x, y, modulus)", "x ** y, or its remainder")
 def _pow(x: Any, y: Any, modulus: Any = None) -> Any:
-    return guards.power(x, y) if modulus is None else guards.power_mod(x, y, modulus)
+    return arithmetic.power(x, y) if modulus is None else arithmetic.power_mod(x, y, modulus)
 
 
 @_builtin("sum(xs, start)", "all added up, from left to right")
@@ -188,7 +191,7 @@ def _sum(xs: Any, start: Any = 0) -> Any:
     if type(start) is str:
         raise TypeError("sum() can't sum texts: use ''.join(texts)")
     for value in values:
-        start = guards.add(start, value)
+        start = arithmetic.add(start, value)
     return start
 
 
@@ -317,7 +320,8 @@ def _print(*xs: Any, sep: Any = " ", end: Any = "\n") -> None:
     if len(data) > STATE.output:
         over("output", "the script printed more than it may")
     STATE.output -= len(data)
-    STATE.write(data.decode("utf-8"))
+    if data:
+        STATE.write(data.decode("utf-8"))
 
 
 # ---- math
@@ -330,8 +334,8 @@ def _math(name: str, usage: str, text: str) -> None:
         for number in numbers:
             if type(number) not in _NUMBERS:
                 raise TypeError(f"{name}() needs numbers, not {type(number).__name__}")
-            if type(number) is int and not -guards._SMALL < number < guards._SMALL:
-                guards._bits(number, number)
+            if type(number) is int and not -SMALL < number < SMALL:
+                arithmetic.bits(number, number)
         return native(*numbers)
 
     _builtin(usage, text)(function)

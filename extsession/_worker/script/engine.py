@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import warnings
 
-from . import builtins, checker, compiler, costs, errors, guards, meter, methods, render, text
+from . import arithmetic, builtins, checker, compiler, costs, errors, guards, meter, methods, render, sizes, text
 from .errors import BadValue, HostFailed, OverBudget, ScriptError
+from .nodes import Unsupported
 from .values import Inwards, NotPlain, Outwards, TooMuch
 
 TYPE_CHECKING = False
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 FILENAME = "<script>"
-#: programs kept
-KEPT = 256
+#: programs kept, and characters of them all
+KEPT, KEPT_TEXT = 128, 262144
+#: programs of which `explain` can run the last run again
+EXPLAINABLE = 8
 
 _ONLY_AST = 0x400
 _Function: Any = type(lambda: None)
+_recent: list[Program] = []
 _known: dict[tuple[str, str], Program | Rejected] = {}
 
 
@@ -64,9 +68,12 @@ def prepare(source: str, name: str = "script") -> Program | Rejected:
     found = _known.get((source, name))
     if found is None:
         found = _prepare(source.replace("\r\n", "\n").replace("\r", "\n"), name)
-        if len(_known) >= KEPT:
-            _known.clear()
         _known[source, name] = found
+        total = sum([len(each) for each, _ in _known])
+        while len(_known) > KEPT or (total > KEPT_TEXT and len(_known) > 1):
+            oldest = next(iter(_known))
+            total -= len(oldest[0])
+            del _known[oldest]
     return found
 
 
@@ -86,7 +93,7 @@ def _prepare(source: str, name: str) -> Program | Rejected:
         line, column = error.lineno or 1, max(1, error.offset or 1)
         why = str(error.msg).partition(" (<")[0]
         return Rejected(name, [text.finding(line, column, "syntax", f"this is not written as Python is: {why}", "")])
-    except compiler.Unsupported as error:
+    except Unsupported as error:
         node, why = error.args
         return Rejected(name, [text.finding(node.lineno, node.col_offset + 1, "expression", why, "")])
     except (MemoryError, RecursionError, ValueError, OverflowError):
@@ -98,17 +105,18 @@ _HELPERS: dict[str, Any] = {
     "_b": meter.B, "_d": meter.D, "_over": meter.over, "_deep": meter.deep, "_fatal": meter.fatal, "_tick": meter.tick,
     "_enter": meter.enter, "_leave": meter.leave, "_tick_lines": meter.tick_lines, "_at_line": meter.at_line,
     "_type": type, "_int": int, "_float": float,
-    "_add": guards.add, "_sub": guards.sub, "_mul": guards.mul, "_floordiv": guards.floordiv, "_mod": guards.mod,
-    "_pow": guards.power, "_lshift": guards.lshift, "_or": guards.bit_or, "_and": guards.bit_and,
-    "_xor": guards.bit_xor, "_iadd": guards.iadd, "_imul": guards.imul, "_isub": guards.isub, "_ior": guards.ior,
-    "_iand": guards.iand, "_ixor": guards.ixor, "_eq": guards.eq, "_ne": guards.ne, "_lt": guards.lt, "_le": guards.le,
-    "_gt": guards.gt, "_ge": guards.ge, "_in": guards.contains, "_key": guards.key, "_set": guards.make_set,
-    "_slice": guards.get_slice, "_set_slice": guards.set_slice, "_del_slice": guards.del_slice,
-    "_del_item": guards.del_item, "_loop": guards.loop, "_comprehend": guards.comprehend, "_starred": guards.starred,
-    "_field": render.field, "_joined": render.joined, "_x_fatal": (MemoryError, RecursionError),
+    "_add": arithmetic.add, "_sub": arithmetic.sub, "_mul": arithmetic.mul, "_floordiv": arithmetic.floordiv,
+    "_mod": arithmetic.mod, "_pow": arithmetic.power, "_lshift": arithmetic.lshift, "_or": arithmetic.bit_or,
+    "_and": arithmetic.bit_and, "_xor": arithmetic.bit_xor, "_iadd": arithmetic.iadd, "_imul": arithmetic.imul,
+    "_isub": arithmetic.isub, "_ior": arithmetic.ior, "_iand": arithmetic.iand, "_ixor": arithmetic.ixor,
+    "_eq": guards.eq, "_ne": guards.ne, "_lt": guards.lt, "_le": guards.le, "_gt": guards.gt, "_ge": guards.ge,
+    "_in": guards.contains, "_key": sizes.key, "_set": sizes.make_set, "_slice": guards.get_slice,
+    "_set_slice": guards.set_slice, "_del_slice": guards.del_slice, "_del_item": guards.del_item, "_loop": sizes.loop,
+    "_comprehend": sizes.comprehend, "_starred": sizes.starred, "_field": render.field, "_joined": render.joined,
+    "_x_fatal": (MemoryError, RecursionError),
 }  # fmt: skip
 _HELPERS.update(("_x_" + name, classes) for name, classes in errors.CAUGHT.items())
-_HELPERS.update(("_m_" + name, function) for name, function in methods.DISPATCH.items())
+_HELPERS.update(methods.DISPATCH)
 
 
 def _error(name: str, *message: Any) -> Exception:
@@ -171,6 +179,11 @@ def run(
     answers: list[tuple[bool, Any]] = []
     record = _run(program, scope, functions, limits, _recorded(ask, answers), write, bool(limits.get("lines")))
     program.last = (values_in, functions, limits, answers)
+    if program in _recent:
+        _recent.remove(program)
+    _recent.append(program)
+    if len(_recent) > EXPLAINABLE:
+        _recent.pop(0).last = None
     return record
 
 

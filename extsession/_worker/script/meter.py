@@ -139,7 +139,8 @@ def at_line(line: int) -> None:
 def text_size(size: int) -> None:
     """Charge for a text of this size before it is made."""
     if size > costs.MAX_TEXT:
-        raise OverflowError("a text of %d characters is too long: at most %d" % (size, costs.MAX_TEXT))
+        # without the size: it may have thousands of digits
+        raise OverflowError("the text would be too long: at most %d characters" % costs.MAX_TEXT)
     B[0] = left = B[0] - (size >> costs.TEXT)
     if left < 0:
         over()
@@ -148,7 +149,7 @@ def text_size(size: int) -> None:
 def item_count(count: int) -> None:
     """Charge for a collection of this size before it is copied."""
     if count > costs.MAX_ITEMS:
-        raise OverflowError("%d elements are too many: at most %d" % (count, costs.MAX_ITEMS))
+        raise OverflowError("there would be too many elements: at most %d" % costs.MAX_ITEMS)
     B[0] = left = B[0] - (count >> costs.ITEMS)
     if left < 0:
         over()

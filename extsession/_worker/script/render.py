@@ -58,7 +58,10 @@ def repr_of(value: Any) -> str:
     """repr(value)."""
     if type(value) is str:
         text_size(len(value))
-        return repr(value)
+        text = repr(value)
+        if len(text) > costs.MAX_TEXT:
+            text_size(len(text))
+        return text
     return text_of(value)
 
 
