@@ -190,7 +190,7 @@ def test_code_that_does_not_react_costs_the_session() -> None:
     stubborn = "sum(iter(int, 1))"
     from extsession import Ladder
 
-    with ExtSession(limits=Limits(cpu=0.2), ladder=Ladder(0.2, 0.2)) as session:
+    with ExtSession(limits=Limits(cpu=0.2), ladder=Ladder(0.2, 5.0)) as session:
         results = session.execute(stubborn).wait()
         assert results.completion.limit == "cpu"
         assert not results.completion.survived
