@@ -540,6 +540,11 @@ family(
     "contained",
     "f = 0\nfor i in range(60000): f = lambda x=f: x\nf = 0\nharmless = True",
     "def make(g): return lambda: g\nf = 0\nfor i in range(30000): f = make(f)\nf = 0\nharmless = True",
+    "def g(p):\n    try: 1 // 0\n    except ZeroDivisionError as e: return e\ne = 0\nfor i in range(50000): e = g(e)\ne = 0\nharmless = True",
+    "def g(p):\n    try: 1 // 0\n    except ZeroDivisionError as e: r = e\n    return r\ne = 0\nfor i in range(30000): e = g(e)\ne = 0\nharmless = True",
+    "def g(p):\n    def h(): return p\n    return [h]\ne = 0\nfor i in range(40000): e = g(e)\ne = 0\nharmless = True",
+    "e = 0\nfor i in range(40000): e = {0: (e,)}\ne = 0\nharmless = True",
+    "e = 0\nfor i in range(30000): e = [(lambda v=e: v)]\ne = 0\nharmless = True",
 )
 
 # ---- bombs for the parser

@@ -31,7 +31,7 @@ def _comparison(native: Callable[[Any, Any], Any]) -> Any:
             if type(right) is kind:
                 weigh(left)
             return native(left, right)
-        return native(left, right) if kind is not range or type(right) is range else native is operator.ne
+        return native(left, right)
 
     return guard
 
