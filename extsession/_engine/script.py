@@ -28,7 +28,7 @@ from ..errors import (
     SessionDied,
     ValueRefused,
 )
-from ..options import Isolation, Limits, seconds
+from ..options import Isolation, Ladder, Limits, seconds
 from .call import Call
 from .completion import Outcome
 
@@ -256,11 +256,13 @@ def session_options(limits: ScriptLimits, isolation: Isolation | None) -> dict[s
         processes=8,
         output=4 * limits.output + 2**16,
     )
+    ladder = Ladder(interrupt=0.2, terminate=0.1)  # another session is soon there
     if isolation is None:
-        plain = {"limits": replace(held, processes=None), "env": {**os.environ, "PYTHONHASHSEED": "0"}}
+        env = {**os.environ, "PYTHONHASHSEED": "0"}
+        plain = {"limits": replace(held, processes=None), "env": env, "ladder": ladder}
         return {**plain, "launcher": ScriptLauncher(WarmLauncher())}
     walls = replace(isolation, env={**isolation.env, "PYTHONHASHSEED": "0"})
-    return {"limits": held, "isolation": walls, "launcher": ScriptLauncher(WalledLauncher(walls))}
+    return {"limits": held, "isolation": walls, "ladder": ladder, "launcher": ScriptLauncher(WalledLauncher(walls))}
 
 
 def check_limits(limits: ScriptLimits | None, most: ScriptLimits) -> ScriptLimits:

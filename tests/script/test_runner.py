@@ -298,6 +298,14 @@ def test_seconds_are_the_belt() -> None:
         honest(runner)
 
 
+def test_a_script_that_swallows_the_interrupt() -> None:
+    source = "while True:\n    try:\n        while True:\n            x = 1\n    finally:\n        continue\n"
+    with ScriptRunner(limits=ScriptLimits(cycles=10**12, seconds=0.3)) as runner:
+        outcome = runner.run(source)
+        assert (outcome.status, outcome.over) == (ScriptStatus.OVER_BUDGET, "seconds")
+        honest(runner)
+
+
 def test_several_threads() -> None:
     with ScriptRunner(size=2) as runner:
         found: list[Any] = []
