@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .. import Outcome
-from .program import SOON, TO_KILL, TO_TERMINATE, Program, dies, finishes, interrupted, stubborn
+from .program import TO_KILL, TO_TERMINATE, dies, finishes, interrupted, stubborn
 
 WILL_NOT_STOP = (
     stubborn(
@@ -131,15 +130,11 @@ WILL_NOT_STOP = (
         Slow()
         """,
     ),
-    Program(
+    stubborn(
         "atexit-hangs",
         "leaves with SystemExit, and hangs in atexit",
         "import atexit, time\natexit.register(time.sleep, 1000)\nraise SystemExit(3)",
-        Outcome.EXITED,
-        False,
         TO_TERMINATE,
-        signal="SIGTERM",
-        timeout=SOON,
     ),
 )
 
