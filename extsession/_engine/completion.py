@@ -126,6 +126,7 @@ _LIMITS = {
     "memory": ("held", "bytes of memory"),
     "processes": ("had", "processes and threads"),
     "file_size": ("wrote a file of", "bytes"),
+    "work_size": ("had a work directory of", "bytes"),
     "session_wall": ("lived for", "s"),
     "session_cpu": ("used CPU time of", "s"),
     "idle": ("was idle for", "s"),

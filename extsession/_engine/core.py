@@ -201,13 +201,18 @@ class Core:
             start_timeout=timeout,
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
-            rules=None if options.limits == NO_LIMITS else Rules(options.limits, self._is_trusted and os.getuid() == 0),
+            rules=None if options.limits == NO_LIMITS else self._rules(options.limits),
         )
         self._keep_no_more()
         self.machine.input_callback = options.stdin
         self.machine.exit_output = Output(0, options.output_limit)
         self.link = Link(process, self.machine, strict=not self._is_trusted)
         self.link.flush()
+
+    def _rules(self, limits: Limits) -> Rules:
+        isolation = self.options.isolation
+        is_root = isolation is None and os.getuid() == 0
+        return Rules(limits, is_root, None if isolation is None else isolation.work_size)
 
     def may_block(self) -> bool:
         """Whether launch() may take longer than to start a process."""
@@ -513,7 +518,7 @@ class Core:
         machine.begin_limits()
         rules = machine.rules
         if rules is None:
-            rules = Rules(NO_LIMITS, self._is_trusted and os.getuid() == 0)
+            rules = self._rules(NO_LIMITS)
             if machine.current is not None:
                 rules.on_call(time.monotonic())
         changes = rules.changes_of_kernel(limits)

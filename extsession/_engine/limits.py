@@ -61,10 +61,11 @@ class InForce(NamedTuple):
 class Rules:
     """The limits of one session, and how far it has come. Changed by its SessionMachine only.
 
-    is_root: the user has no limit of processes.
+    is_root: the user has no limit of processes. work_size: bytes that a work directory may have which nothing bounds.
     """
 
-    def __init__(self, limits: Limits, is_root: bool = False) -> None:
+    def __init__(self, limits: Limits, is_root: bool = False, work_size: int | None = None) -> None:
+        self._work_size = work_size
         self.breach: Breach | None = None  # that has ended the session
         self.held: frozenset[str] = frozenset()  # by the kernel, for the whole of it
         self.told: dict[str, int] = {}  # by the worker: resource limits in force
@@ -240,6 +241,8 @@ class Rules:
                 return Breach("memory", limits.memory, limits.memory)
             if "memory" not in self.held and sample.memory > limits.memory:
                 return Breach("memory", limits.memory, sample.memory)
+        if self._work_size is not None and sample.work > self._work_size:
+            return Breach("work_size", self._work_size, sample.work)
         if limits.processes is not None and "processes" not in self.held and sample.tasks > limits.processes:
             return Breach("processes", limits.processes, sample.tasks)
         if limits.session_cpu is not None and self._cpu(sample) >= limits.session_cpu:

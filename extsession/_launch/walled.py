@@ -26,7 +26,7 @@ from .interpreter import Interpreter
 from .local import LocalProcess, Warden
 from .template import CannotServe, Template
 from .usage import Orphans
-from .workdir import WorkDir, remove
+from .workdir import WorkDir, remove, size_of
 
 #: the best first
 TIERS = ("full", "bwrap", "weak")
@@ -190,9 +190,20 @@ class _WeakProcess(LocalProcess):
 
     work = ""
     room = 0
+    _looked = 0.0
+    _size = 0  # of the work directory, as last seen
 
     def work_dir(self, pid: int) -> WorkDir:
         return WorkDir(self.work, self.room)
+
+    def sample(self, pid: int, memory: int | None) -> Any:
+        """With the size of the work directory, which no file system bounds here."""
+        found = super().sample(pid, memory)
+        if found is None or not self.work:
+            return found
+        if found.when - self._looked >= _LOOK_AT_WORK:
+            self._looked, self._size = found.when, size_of(self.work)
+        return found._replace(work=self._size)
 
     def let_go(self) -> None:
         super().let_go()
@@ -294,6 +305,8 @@ class WalledLauncher:
         return dataclasses.replace(spec, cwd="/", env={**_CLEAN, **isolation.env}, walls=walls)
 
 
+#: seconds between looks at the size of a work directory
+_LOOK_AT_WORK = 0.1
 #: names of work directories in the weak tier: this, the controller's pid, and what mkdtemp adds
 _PREFIX = "extsession-work-"
 

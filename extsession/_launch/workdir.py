@@ -301,3 +301,17 @@ def remove(path: str) -> None:
             os.close(fd)
     with contextlib.suppress(OSError):
         os.rmdir(path)
+
+
+def size_of(path: str) -> int:
+    """Bytes on disk of what is in a folder, of its first 100,000 files; no link is followed."""
+    total = count = 0
+    with contextlib.suppress(OSError, RecursionError):  # what changes meanwhile is seen the next time
+        for _, folders, files, fd in os.fwalk(path, follow_symlinks=False):
+            for name in (*folders, *files):
+                with contextlib.suppress(OSError):
+                    total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+            count += len(folders) + len(files)
+            if count > _MANY:
+                break
+    return total
