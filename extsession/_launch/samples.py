@@ -30,8 +30,8 @@ _SHARED_FOR = 0.25
 class Sample(NamedTuple):
     """What a session used. when: monotonic; cpu: seconds since it was there; memory: bytes; tasks: processes and
 
-    threads together; oom_kills: processes that the kernel has ended because of its memory limit; work: bytes in its work
-    directory, where nothing else bounds that; cost: seconds that the look took.
+    threads together; oom_kills: processes that the kernel has ended because of its memory limit; work: bytes in its
+    work directory, where nothing else bounds that; cost: seconds that the look took.
     """
 
     when: float

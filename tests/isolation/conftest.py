@@ -28,7 +28,7 @@ def interpreter(tier: str, module: str = "os") -> str:
     """An interpreter that a session of this tier may use, and that has this module; "" if there is none."""
     is_other = tier == "weak" and os.geteuid() == 0
     who: dict[str, Any] = {"user": ACCOUNT, "group": ACCOUNT, "extra_groups": []} if is_other else {}
-    for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3", "/tmp/isovenv/bin/python"):
+    for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         if os.path.exists(path):
             try:
                 done = subprocess.run([path, "-c", f"import {module}, linecache"], capture_output=True, cwd="/", **who)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extsession import ExtSession, Isolation, LimitExceeded, Limits, Outcome
+from extsession import ExtSession, LimitExceeded, Limits, Outcome
 from extsession.options import ISOLATED_LIMITS
 
 Opened = Callable[..., ExtSession]
@@ -186,12 +186,10 @@ def test_few_open_files(opened: Opened, count: int, tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", ["weak"])
-def test_a_work_directory_that_nothing_bounds_is_polled(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extsession._launch.walled.acceptable", lambda isolation: (tier,))
-    with ExtSession(isolation=Isolation(tier="weak", work_size=3_000_000), limits=Limits(file_size=1_000_000)) as session:
-        fill = "for number in range(10**6):\n    with open(f'f{number}', 'wb') as file: file.write(bytes(900_000))"
-        results = session.execute(fill).wait(60)
-        assert results.completion.limit == "work_size", results.completion
-        assert results.completion.reached is not None
-        assert results.completion.reached > 3_000_000
-        assert "had a work directory of" in str(results.completion)
+def test_a_work_directory_that_nothing_bounds_is_polled(opened: Opened) -> None:
+    session = opened(work_size=3_000_000, limits=Limits(file_size=1_000_000))
+    fill = "for number in range(10**6):\n    with open(f'f{number}', 'wb') as file: file.write(bytes(900_000))"
+    results = ran(session, fill)
+    assert results.completion.limit == "work_size", results.completion
+    assert results.completion.reached > 3_000_000
+    assert "had a work directory of" in str(results.completion)

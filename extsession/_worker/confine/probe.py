@@ -160,6 +160,8 @@ def _cures(tier: str, steps: list[tuple[str, Any]], found: dict[str, Any]) -> li
     keys: list[str] = []
     if libc._ctypes is None:
         keys.append("ctypes")
+    elif step.startswith("read "):
+        keys.append("files")
     elif "landlock" in step or (tier == "weak" and found["abi"] < landlock.LEAST):
         keys.append("landlock")
     elif step == "seccomp" or not found["seccomp"]:
