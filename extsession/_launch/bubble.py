@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..errors import IsolationUnavailable, LaunchError
-from . import ambient, ends, environment, local, marks, memory_killer, payload, places, procfs
+from . import ambient, ends, environment, local, marks, payload, places, procfs
 from .base import ExitReport, Spec
 from .interpreter import Interpreter
 from .template import isolation_unavailable, variables_of_loading
@@ -171,7 +171,6 @@ def launch(spec: Spec) -> BubbleProcess:
 
 
 def _start(spec: Spec, interpreter: Interpreter, walls: dict[str, Any], world: _World) -> BubbleProcess:
-    memory_killer.remember()
     mark = marks.new_mark()
     env, restore = variables_of_loading(environment.of_child(spec.env), spec.preload)
     if b"PWD" not in env:

@@ -99,6 +99,7 @@ class LocalProcess:
         self._group: cgroup.Group | None = None  # of its limits
         self._outer: cgroup.Group | None = None  # of the session that it is a clone of
         self._began = time.monotonic()
+        memory_killer.remember(self._began)
         self._killed = False  # by us
         warden.join()
 
@@ -168,7 +169,7 @@ class LocalProcess:
             signal=None if exited else status,
             left=left,
             oom=oom,
-            memory_killer=asks and memory_killer.has_ended(self._own_pid(), self._began),
+            memory_killer=asks and memory_killer.has_ended(self._own_pid(), self._began, memory * 1024),
             cpu=None if cpu < 0 else cpu / 1e6,
             peak_memory=None if memory < 0 else memory * 1024,
         )
@@ -290,7 +291,6 @@ def spawn(
 
     config: what `boot.py` is told besides the descriptors. mark: of all that it starts, 0 for none.
     """
-    memory_killer.remember()
     modules = interpreter.payload
     if modules is None:
         modules = payload.compiled()

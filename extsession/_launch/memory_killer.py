@@ -2,8 +2,8 @@
 
 The kernel writes in its log whom it has ended ("Killed process 4711 (python3)", mm/oom_kill.c), with the pid as the
 first PID namespace has it. Where the log may not be read, or is of another namespace, its count of such ends tells
-(`oom_kill` in /proc/vmstat, kernel 4.13, control groups included): one that has risen since a session was last seen to
-end, or a warden was started, is taken for this one.
+(`oom_kill` in /proc/vmstat, kernel 4.13, control groups included): if that has risen since it was last looked at, which
+each start of a session does, and the process was not small, it is taken for this one. It takes the largest first.
 """
 
 from __future__ import annotations
@@ -20,18 +20,26 @@ _KILLED: Final = re.compile(rb"\bKilled process (\d+)\b")
 _FIRST_NAMESPACE: Final = "pid:[4026531836]"
 #: seconds that the log's clock and ours may be apart, and more than a process takes to die
 _APART: Final = 5.0
+#: seconds for which the count is not looked at again when sessions start
+_FRESH: Final = 0.5
+#: bytes below which it does not take a process, if nobody says that it has
+_SMALL: Final = 64 * 2**20
 _count = -1  # as last seen
+_looked = 0.0
 
 
-def remember() -> None:
-    """Note the count, before a process is started that may be asked about."""
-    global _count
-    if _count < 0:
-        _count = _read_count()
+def remember(now: float) -> None:
+    """Note the count, when a process is started that may be asked about. now: on the monotonic clock."""
+    global _count, _looked
+    if _count < 0 or now - _looked > _FRESH:
+        _count, _looked = _read_count(), now
 
 
-def has_ended(pid: int, since: float) -> bool:
-    """Whether it has ended this process, which SIGKILL has ended. since: when that began, on the monotonic clock."""
+def has_ended(pid: int, since: float, peak: int) -> bool:
+    """Whether it has ended this process, which SIGKILL has ended.
+
+    since: when that began, on the monotonic clock; peak: bytes of memory that it had at most, -1: not known.
+    """
     global _count
     if sys.platform != "linux":
         return False
@@ -39,7 +47,9 @@ def has_ended(pid: int, since: float) -> bool:
     if _count >= 0 and before == _count:
         return False
     named = _named_since(since - _APART)
-    return 0 <= before < _count if named is None else pid in named
+    if named is not None:
+        return pid in named
+    return 0 <= before < _count and not 0 <= peak < _SMALL
 
 
 def _read_count() -> int:

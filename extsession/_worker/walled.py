@@ -17,7 +17,7 @@ import os
 
 from . import fresh, limits, warden
 from .birth import Births
-from .confine import init, landlock, libc, lockdown, namespaces, probe
+from .confine import init, landlock, libc, lockdown, namespaces, places, probe
 from .descriptors import send_descriptors
 from .family import ENDS, ORDER_SIZE, set_mark
 
@@ -135,7 +135,7 @@ class WalledBirths(Births):
                 walls["limits"]["nproc"] = wanted["processes"] + 1  # with process 1
                 server.told["limit_processes"] = wanted["processes"]
             self._tell(lockdown.full(walls, facts), facts["proc"])
-            _require_library()
+            places.require_library()
         except OSError as error:
             server.told = denied(error, "full")
         server.say_ready()
@@ -165,7 +165,7 @@ class WalledBirths(Births):
             os.chdir(settings["work"])
             self._become(0, wanted)
             self._tell(lockdown.weak(walls), "none")
-            _require_library()
+            places.require_library()
         except OSError as error:
             server.told = denied(error, "weak")
         server.say_ready()
@@ -190,15 +190,6 @@ class WalledBirths(Births):
         self._server.told.update(
             {"tier": held["tier"], "landlock": held["abi"], "proc": proc, "missing": ", ".join(held["not"])}
         )
-
-
-def _require_library() -> None:
-    """The interpreter's library is for whoever the session is by now: below /root, for one, it is not. Denied."""
-    folder = os.path.dirname(os.__file__)
-    try:
-        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError as error:
-        raise libc.Denied(error.errno or 1, "read %s as user %d" % (folder, os.geteuid())) from None
 
 
 def _say(leash: int, line: bytes) -> None:

@@ -14,6 +14,7 @@ from extsession._launch import cgroup, memory_killer
 
 SOON = 30.0
 MB = 1_000_000
+LARGE = 300 * MB
 
 
 @pytest.fixture
@@ -40,7 +41,6 @@ def test_a_session_that_the_memory_killer_ends(group: Path, log: str, monkeypatc
         monkeypatch.setattr(memory_killer, "_LOG", "/nonexistent")
     elif memory_killer._named_since(0.0) is None:
         pytest.skip("the kernel's log cannot be read here")
-    memory_killer.remember()
     with ExtSession() as session:
         (group / "cgroup.procs").write_text(str(session.pid))
         results = session.execute(f"hoard = bytearray({300 * MB})").wait(SOON)
@@ -103,11 +103,20 @@ def test_by_the_count_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(memory_killer, "_COUNTS", str(file))
     monkeypatch.setattr(memory_killer, "_LOG", str(tmp_path / "none"))
     monkeypatch.setattr(memory_killer, "_count", -1)
+    monkeypatch.setattr(memory_killer, "_looked", 0.0)
     file.write_text("oom_kill 3\n")
-    memory_killer.remember()
-    assert not memory_killer.has_ended(5, 0.0)
+    memory_killer.remember(1.0)
+    assert not memory_killer.has_ended(5, 0.0, LARGE)
     file.write_text("oom_kill 4\n")
-    assert memory_killer.has_ended(5, 0.0)
-    assert not memory_killer.has_ended(6, 0.0)
+    assert memory_killer.has_ended(5, 0.0, LARGE)
+    assert not memory_killer.has_ended(6, 0.0, LARGE)
+    file.write_text("oom_kill 5\n")
+    assert not memory_killer.has_ended(6, 0.0, MB)  # it takes the largest first
+    file.write_text("oom_kill 6\n")
+    memory_killer.remember(1.1)  # too soon to be looked at again
+    assert memory_killer.has_ended(6, 0.0, -1)
+    file.write_text("oom_kill 7\n")
+    memory_killer.remember(9.0)  # somebody else's: that was before this one began
+    assert not memory_killer.has_ended(7, 0.0, LARGE)
     file.write_text("nothing\n")
-    assert not memory_killer.has_ended(7, 0.0)
+    assert not memory_killer.has_ended(8, 0.0, LARGE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from . import libc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterable
@@ -76,3 +78,12 @@ def plan(read: Iterable[str], network: bool = False) -> tuple[list[tuple[str, st
 
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def require_library() -> None:
+    """The interpreter's library is for whoever the session is by now: below /root, for one, it is not. Denied."""
+    folder = os.path.dirname(os.__file__)
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        raise libc.Denied(error.errno or 1, "read %s as user %d" % (folder, os.geteuid())) from None

@@ -10,7 +10,7 @@ import marshal
 import os
 import select
 
-from . import landlock, libc, lockdown, namespaces
+from . import landlock, libc, lockdown, namespaces, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def _weak(config: dict[str, Any], tell: Callable[[str, Any], None]) -> None:
     libc.prctl(libc.PR_SET_PDEATHSIG, 9)
     lockdown.weak(config)
     tell("lockdown", "")
+    places.require_library()
     tell("ready", "")
 
 
