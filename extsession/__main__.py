@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit for --help, --version (0) and arguments it does not know (2), as argparse does.
     """
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the interpreter flushes once more
+        return 1
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="extsession",
         description="Persistent Python sessions in other processes.",
