@@ -89,6 +89,7 @@ class AsyncScriptRunner:
 
     async def _do(self, name: str, data: bytes, limits: ScriptLimits, host: Any) -> tuple[Any, str]:
         async with self._pool.acquire() as session:
+            engine.check_interpreter(session.interpreter)
             driver = session._here()
             call = driver.submit(lambda core: core.script(name, data, limits.seconds, host))
             results = await AsyncExtResults(driver, call).wait()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from .._launch.interpreter import Interpreter
 from .._launch.scripted import ScriptLauncher
 from .._launch.templates import WarmLauncher
 from .._launch.walled import WalledLauncher
@@ -21,6 +22,7 @@ from .._protocol.faults import CannotTravel
 from ..errors import (
     CallTimeout,
     ExtSessionError,
+    InterpreterError,
     LimitExceeded,
     RemoteProtocolError,
     ScriptError,
@@ -32,6 +34,8 @@ from ..options import Isolation, Ladder, Limits, seconds
 from .call import Call
 from .completion import Outcome
 
+#: Python of scripts
+OLDEST: Final = (3, 10)
 #: characters of a script, at most
 LONGEST: Final = 65536
 #: cycles that a call of a host function costs, where nothing else is said
@@ -275,6 +279,15 @@ def check_limits(limits: ScriptLimits | None, most: ScriptLimits) -> ScriptLimit
         if getattr(limits, name) > getattr(most, name):
             raise ValueError(f"limits of a run cannot have more {name} than the {getattr(most, name)} of its runner")
     return limits
+
+
+def check_interpreter(interpreter: Interpreter) -> None:
+    """InterpreterError: its scripts would not take the same cycles as others'."""
+    if interpreter.version < OLDEST:
+        version = ".".join(map(str, interpreter.version))
+        raise InterpreterError(
+            f"{interpreter.path} is Python {version}: scripts need 3.10 or newer", python=interpreter.path
+        )
 
 
 def check_runs(runs: Any) -> int:

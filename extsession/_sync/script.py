@@ -46,7 +46,7 @@ class ScriptRunner:
     size: sessions, for as many runs at a time. runs: after so many a session is replaced. python: as of ExtSession.
     isolation: the walls; None, which has to be written out: none at all.
 
-    Raises IsolationUnavailable where the host allows no walls.
+    Raises IsolationUnavailable where the host allows no walls, InterpreterError for a Python before 3.10.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class ScriptRunner:
         self._pool = SessionPool(size, reuse=True, python=python, **options)
         try:
             with self._pool.acquire() as session:  # what is wrong with the walls is told here
+                engine.check_interpreter(session.interpreter)
                 self._used[session] = 0
         except BaseException:
             self._pool.close(drain=False)

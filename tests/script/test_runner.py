@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from extsession import Isolation, ValueRefused
+from extsession import InterpreterError, Isolation, ValueRefused
 from extsession.script import (
     AsyncScriptRunner,
     OverBudget,
@@ -339,6 +339,14 @@ def test_walls_that_are_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walled, "acceptable", lambda isolation: ())
     with pytest.raises(IsolationUnavailable):
         ScriptRunner(isolation=Isolation(tier="weak"))
+
+
+def test_a_python_that_is_too_old(pythons: list[Any]) -> None:
+    old = [each for each in pythons if each.version < (3, 10)]
+    if not old:
+        pytest.skip("there is no CPython before 3.10 here")
+    with pytest.raises(InterpreterError, match="scripts need 3.10"):
+        ScriptRunner(python=old[0].path)
 
 
 # async
