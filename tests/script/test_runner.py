@@ -345,7 +345,7 @@ def test_a_python_that_is_too_old(pythons: list[Any]) -> None:
     old = [each for each in pythons if each.version < (3, 10)]
     if not old:
         pytest.skip("there is no CPython before 3.10 here")
-    with pytest.raises(InterpreterError, match="scripts need 3.10"):
+    with pytest.raises(InterpreterError, match=r"scripts need 3\.10"):
         ScriptRunner(python=old[0].path)
 
 
