@@ -11,7 +11,6 @@ import operator
 import os
 import pathlib
 import pickle
-import shutil
 import struct
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from extsession._launch.interpreter import Interpreter
 from extsession._protocol import late_types, values
 from extsession._protocol.faults import BadValue, CannotTravel
 from extsession._protocol.pickles import PICKLE, pack, unpack
@@ -505,18 +505,9 @@ print("good")
 """
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"])
-def test_it_works_on_every_python(version: str) -> None:
-    python = shutil.which("python" + version)
-    if version == "%d.%d" % sys.version_info[:2]:
-        python = sys.executable
-    if python is None:
-        pytest.skip(f"no python{version} on PATH")
+def test_it_works_on_every_python(each_python: Interpreter) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COV", "PYTHON"))}
-    command = [python, "-S", "-B", "-c"]
-    probe = subprocess.run([*command, "pass"], env=environment, capture_output=True, timeout=30)
-    if probe.returncode:
-        pytest.skip(f"{python} does not start")
+    command = [each_python.path, "-S", "-B", "-c"]
     smoke = [*command, SMOKE % str(PACKAGE)]
     done = subprocess.run(smoke, env=environment, capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr) == ("good\n", "")
