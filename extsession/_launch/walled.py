@@ -339,7 +339,7 @@ def makes(tier: str) -> type[LocalProcess]:
 
 def report_of_bubblewrap(interpreter: Interpreter) -> dict[str, Any]:
     """Try it, with what sessions have where nothing else is said."""
-    from . import bubble
+    from . import bwrap_trial
 
     spec = WalledLauncher(Isolation(tier="bwrap"))._spec(Spec(interpreter, b""), "bwrap")
-    return bubble.report(interpreter, spec.walls or {}, spec.env or {})
+    return bwrap_trial.report(interpreter, spec.walls or {}, spec.env or {})

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from extsession import ExtResults, ExtSession, Isolation, IsolationUnavailable
-from extsession._launch import bubble, walled
+from extsession._launch import bwrap, walled
 
 SOON = 60.0
 
@@ -42,7 +42,7 @@ def interpreter() -> str:
 def _why_not() -> str:
     if not sys.platform.startswith("linux"):
         return "isolation is for Linux only"
-    if bubble.find() is None:
+    if bwrap.find() is None:
         return "bubblewrap is not installed"
     if not interpreter():
         return "no interpreter that an ordinary user may run"

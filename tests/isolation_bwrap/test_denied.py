@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from extsession._launch import bubble
+from extsession._launch import bwrap
 
 from .conftest import interpreter, runner
 
@@ -74,7 +74,7 @@ def setuid_folder() -> Iterator[str]:
     folder = tempfile.mkdtemp(dir="/opt")
     try:
         os.chmod(folder, 0o755)
-        program = bubble.find()
+        program = bwrap.find()
         assert program is not None
         path = shutil.copy(program.path, folder)
         os.chmod(path, 0o4755)

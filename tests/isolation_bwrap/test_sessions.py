@@ -27,7 +27,7 @@ from extsession import (
     SessionDied,
     SessionPool,
 )
-from extsession._launch import bubble, walled
+from extsession._launch import bwrap, bwrap_trial, walled
 
 from .conftest import SOON, alive, interpreter, run, until
 
@@ -301,10 +301,10 @@ def test_async(backend: str) -> None:
 
 def test_without_proc(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """In most containers none can be mounted."""
-    monkeypatch.setattr(bubble, "_worlds", {})
-    inside = bubble._inside
+    monkeypatch.setattr(bwrap_trial, "_worlds", {})
+    inside = bwrap_trial._inside
     cannot = (None, "bwrap: Can't mount proc on /newroot/proc: Operation not permitted")
-    monkeypatch.setattr(bubble, "_inside", lambda *given: cannot if given[-1].proc else inside(*given))
+    monkeypatch.setattr(bwrap_trial, "_inside", lambda *given: cannot if given[-1].proc else inside(*given))
     session = start(limits=Limits(memory=200 << 20))
     assert session.walls is not None and session.walls.proc == "none"
     assert session.eval("__import__('os').listdir('/proc')") == []
@@ -342,7 +342,7 @@ def _refused(start: Start) -> IsolationUnavailable:
 
 
 def test_bubblewrap_is_missing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bubble, "find", lambda: None)
+    monkeypatch.setattr(bwrap, "find", lambda: None)
     error = _refused(start)
     assert "no bubblewrap" in str(error) and "install bubblewrap" in str(error.cure)
     monkeypatch.setattr(walled, "acceptable", lambda isolation: ("bwrap", "weak"))
@@ -367,8 +367,8 @@ def test_bubblewrap_is_denied_itself(start: Start, monkeypatch: pytest.MonkeyPat
 def test_it_is_denied_later(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has worked before, and does not any more: no resources, say."""
     start()
-    arguments = bubble._arguments
-    monkeypatch.setattr(bubble, "_arguments", lambda *given: [*arguments(*given), "--no-such-option"])
+    arguments = bwrap.arguments
+    monkeypatch.setattr(bwrap, "arguments", lambda *given: [*arguments(*given), "--no-such-option"])
     with pytest.raises(LaunchError, match=r"bubblewrap says: .*no-such-option"):
         start()
 
@@ -399,7 +399,7 @@ def test_a_bubblewrap_that_is_setuid(start: Start, monkeypatch: pytest.MonkeyPat
     folder = tempfile.mkdtemp(dir="/opt")
     try:
         os.chmod(folder, 0o755)
-        program = bubble.find()
+        program = bwrap.find()
         assert program is not None
         path = shutil.copy(program.path, folder)
         os.chmod(path, 0o4755)
