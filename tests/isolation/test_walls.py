@@ -82,7 +82,7 @@ def test_read(opened: Opened, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("hidden")
     for each in (tmp_path, *tmp_path.parents[:-2], folder):
         if os.stat(each).st_uid == os.geteuid():
-            each.chmod(0o755)
+            each.chmod(os.stat(each).st_mode & 0o7777 | 0o755)  # nothing is taken from what is there for others
     session = opened(read=(str(folder),))
     assert ran(session, f"print(open({str(folder / 'data')!r}).read())").stdout == "data\n"
     for source in (f"open({str(tmp_path / 'other')!r})", f"open({str(folder / 'data')!r}, 'a')", f"open({str(folder / 'new')!r}, 'w')"):

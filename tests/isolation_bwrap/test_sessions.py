@@ -331,7 +331,7 @@ def _fake(tmp_path: Path, script: str) -> str:
     path.chmod(0o755)
     for each in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         if os.stat(each).st_uid == os.geteuid():
-            each.chmod(0o755)
+            each.chmod(os.stat(each).st_mode & 0o7777 | 0o755)  # nothing is taken from what is there for others
     return str(tmp_path)
 
 
