@@ -101,10 +101,11 @@ class ScriptRunner:
         data = engine.pack_run(source, name, given, prices, limits)
         host = Host(known, _show)
         outcome = engine.outcome_of(*self._do(name, data, limits, host))
-        self._last.pop(key := engine.key_of(source), None)
-        self._last[key] = engine.LastRun(given, prices, limits, host.answers)
-        while len(self._last) > engine.MOST_EXPLAINED:
-            self._last.pop(next(iter(self._last)), None)
+        with self._lock:
+            self._last.pop(key := engine.key_of(source), None)
+            self._last[key] = engine.LastRun(given, prices, limits, host.answers)
+            while len(self._last) > engine.MOST_EXPLAINED:
+                del self._last[next(iter(self._last))]
         over = engine.over_budget(name, outcome, limits)
         if over is not None and self._on_over_budget is not None:
             self._on_over_budget(over)
