@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -66,9 +67,22 @@ if TYPE_CHECKING:
         async_extexec,
         async_run_script,
     )
+    from ._engine.command import Action as StopAction
+    from ._engine.command import Cause as StopCause
+    from ._engine.command import StopTimes
+    from ._launch.command import CommandSpec
+    from ._sync.command import RunningCommand
 
 __version__ = "0.1.0"
 
+#: name -> the module that has it, and its name there: what is imported by those who use it only
+_COMMANDS = {
+    "CommandSpec": ("_launch.command", "CommandSpec"),
+    "RunningCommand": ("_sync.command", "RunningCommand"),
+    "StopAction": ("_engine.command", "Action"),
+    "StopCause": ("_engine.command", "Cause"),
+    "StopTimes": ("_engine.command", "StopTimes"),
+}
 _ASYNC = (
     "AsyncExtEval",
     "AsyncExtResults",
@@ -92,6 +106,7 @@ __all__ = [
     "Census",
     "Checkpoint",
     "CheckpointGone",
+    "CommandSpec",
     "Completion",
     "Display",
     "ErrorInfo",
@@ -121,6 +136,7 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "RichOutput",
+    "RunningCommand",
     "Script",
     "ScriptError",
     "ScriptLimits",
@@ -137,6 +153,9 @@ __all__ = [
     "SessionUsage",
     "Statistics",
     "Step",
+    "StopAction",
+    "StopCause",
+    "StopTimes",
     "TemplateInfo",
     "TierReport",
     "Usage",
@@ -160,4 +179,7 @@ def __getattr__(name: str) -> Any:
         from . import _aio
 
         return getattr(_aio, name)
+    if name in _COMMANDS:
+        module, there = _COMMANDS[name]
+        return getattr(importlib.import_module(f"{__name__}.{module}"), there)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

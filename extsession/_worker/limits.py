@@ -82,17 +82,35 @@ def _memory(value: int) -> int | None:
 
 
 def _with_reserve(act: Any) -> Any:
-    """`act`, which runs the user's code, with a bit less memory than there is for the rest."""
-    get, set_, kind = resource.getrlimit, resource.setrlimit, resource.RLIMIT_DATA
+    """`act`, which runs the user's code, with a bit less memory than there is for the rest.
+
+    One system call before and one after: each sets the limit and tells what it was. The hard limit is what it was at
+    the last look, mostly: if somebody has changed it meanwhile (the controller lowers it, and so may the code), that
+    shows, and holds.
+    """
+    kind = resource.RLIMIT_DATA
+    change = resource.prlimit
+    hard = resource.getrlimit(kind)[1]
+
+    def leave(reserve: int) -> None:
+        nonlocal hard
+        while True:
+            try:
+                found = change(0, kind, (max(0, hard - reserve), hard))[1]
+            except (OSError, ValueError):  # it was lowered, and nobody may raise it
+                found = resource.getrlimit(kind)[1]
+                if found == hard:
+                    raise
+            if found == hard:
+                return
+            hard = found
 
     def limited(run: messages.Run, done: messages.Done) -> None:
-        hard = get(kind)[1]
-        set_(kind, (max(0, hard - RESERVE), hard))
+        leave(RESERVE)
         try:
             act(run, done)
         finally:
-            hard = get(kind)[1]
-            set_(kind, (hard, hard))
+            leave(0)
 
     return limited
 

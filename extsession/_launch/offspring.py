@@ -1,0 +1,158 @@
+"""All that a process has started, found and ended from outside: for processes that have no warden as their parent.
+
+A descendant whose parents have ended is nobody's child any more. What tells that it belongs here is its mark
+(`marks.py`), put on the process right after its start. Where there are no marks (other systems than Linux, no room for
+one, a process of another user), what was seen below the process while its parents lived is remembered instead.
+
+Imports its neighbours and the standard library only: the guard (`guard.py`) loads it without the rest of the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from typing import Final
+
+from . import marks, procfs
+
+#: seconds to try; what is left then sits in the kernel and cannot be ended by anyone
+_GIVE_UP: Final = 5.0
+#: seconds between two looks for those that were killed
+_PAUSE: Final = 0.02
+_IS_LINUX: Final = sys.platform == "linux"
+
+
+class Offspring:
+    """Of the process `pid`, which is not counted itself.
+
+    mark: of all that it starts, 0 for none. step: the distance between marks, where another process has given them out.
+    """
+
+    def __init__(self, pid: int, mark: int, step: int = 0) -> None:
+        self.pid = pid
+        self.mark = mark
+        self._step = step or marks.step()
+        self._began = _began(pid)
+        self._seen: dict[int, int] = {}  # pid -> when it began, of all that were ever below it
+
+    def look(self) -> None:
+        """Remember who is below it now."""
+        for pid in [*self._seen, self.pid]:
+            if pid == self.pid or _began(pid) == self._seen[pid]:
+                for child in _below(pid):
+                    self._seen.setdefault(child, _began(child))
+
+    def alive(self) -> list[int]:
+        """Those that have not ended, in no order."""
+        self.look()
+        found = {pid for pid, began in self._seen.items() if began and _began(pid) == began and not _is_over(pid)}
+        if self.mark and _IS_LINUX:
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+                if pid not in found and pid != self.pid and self._is_marked(pid) and not _is_over(pid):
+                    found.add(pid)
+        return sorted(found)
+
+    def _is_marked(self, pid: int) -> bool:
+        """Whether it has our mark, and is not what an earlier process with the same one has left (they come again)."""
+        return self.mark - self._step < marks.of(pid) <= self.mark and _began(pid) >= self._began
+
+    def end(self, with_root: bool = False) -> int:
+        """SIGKILL for all of them, until none is left. Returns how many could not be ended in five seconds.
+
+        with_root: for the process itself, too.
+        """
+        if with_root:
+            self._seen[self.pid] = self._began
+        give_up = time.monotonic() + _GIVE_UP
+        while found := self.alive():
+            if time.monotonic() > give_up:
+                return len(found)
+            handles = [handle for pid in found if (handle := _Handle(pid)).is_open]
+            again = set(self.alive())  # each number means the same process as its handle, if it is here still
+            for handle in handles:  # all are stopped before one is killed: no fork is faster
+                if handle.pid in again:
+                    handle.signal(signal.SIGSTOP)
+            for handle in handles:
+                if handle.pid in again:
+                    handle.signal(signal.SIGKILL)
+            for handle in handles:
+                handle.wait(_PAUSE)
+                handle.close()
+        return 0
+
+
+class _Handle:
+    """A process that is signalled by a descriptor, where there are such, so that its number cannot become another's."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = -1
+        self.is_open = True
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self.is_open = False
+            except OSError:  # no descriptors left, or Linux before 5.3
+                pass
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._fd >= 0:
+                signal.pidfd_send_signal(self._fd, number)
+            else:
+                os.kill(self.pid, number)
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended, or so long."""
+        if self._fd >= 0:
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            poll.poll(seconds * 1000)
+        else:
+            time.sleep(seconds)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def _began(pid: int) -> int:
+    """When it began, in some unit; 0: it is gone."""
+    if _IS_LINUX:
+        fields = procfs.stat(pid)
+        return int(fields[procfs.BEGAN]) if fields else 0
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).create_time() * 100)
+    except psutil.Error:
+        return 0
+
+
+def _is_over(pid: int) -> bool:
+    if _IS_LINUX:
+        fields = procfs.stat(pid)
+        return not fields or fields[procfs.STATE] in procfs.OVER
+    import psutil
+
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.Error:
+        return True
+    return status == psutil.STATUS_ZOMBIE
+
+
+def _below(pid: int) -> list[int]:
+    if procfs.lists_children():
+        return procfs.descendants(pid)
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []

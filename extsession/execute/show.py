@@ -1,0 +1,167 @@
+"""What is done with output while it comes: shown, and given to callbacks, by a thread that may be held up by that.
+
+The command is read by another one, so a terminal that is slow, or a callback, never blocks it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from .api import LOGGER
+
+#: seconds of silence after which the beginning of a line is shown, for it may be a prompt
+_SILENCE: Final = 0.1
+_RED: Final = b"\033[31m"
+_PLAIN: Final = b"\033[39m"
+
+
+class Listener:
+    """Of one command. sinks: for each stream, 1 and 2, what its output goes to."""
+
+    def __init__(self, sinks: dict[int, list[Sink]]) -> None:
+        self._sinks = sinks
+        self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="extsession-listener", daemon=True)
+        self._thread.start()
+
+    def put(self, stream: int, data: bytes) -> None:
+        self._queue.put((stream, data))
+
+    def finish(self) -> None:
+        """Return when all that was put has been given on."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        sinks = [sink for each in self._sinks.values() for sink in each]
+        while True:
+            due = min((sink.due for sink in sinks if sink.due is not None), default=None)
+            try:
+                item = self._queue.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                for sink in sinks:
+                    if sink.due is not None and sink.due <= time.monotonic():
+                        sink.flush()
+                continue
+            if item is None:
+                for sink in sinks:
+                    sink.flush()
+                return
+            stream, data = item
+            for sink in self._sinks.get(stream, ()):
+                sink.give(data)
+
+
+class Sink:
+    """Something that output goes to. due: when `flush` is to be called, unless more has come."""
+
+    due: float | None = None
+
+    def give(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Give on what was kept back."""
+
+
+class Callback(Sink):
+    """A function that is called with each piece. One that raises is not called again."""
+
+    def __init__(self, function: Callable[[bytes], Any]) -> None:
+        self._function: Callable[[bytes], Any] | None = function
+
+    def give(self, data: bytes) -> None:
+        if self._function is None:
+            return
+        try:
+            self._function(data)
+        except Exception:
+            LOGGER.exception("the callback %r for output has raised, and is not called again", self._function)
+            self._function = None
+
+
+class Shown(Sink):
+    """A stream, binary or text, that is written to in whole lines, and in parts of them after some silence.
+
+    One that breaks is not written to again.
+    """
+
+    def __init__(self, stream: Any, painted: bool) -> None:
+        self._write: Callable[[bytes], Any] | None = _writer(stream)
+        self._stream = stream
+        self._painted = painted
+        self._kept = bytearray()
+
+    def give(self, data: bytes) -> None:
+        self._kept += data
+        end = data.rfind(b"\n")
+        if end >= 0:
+            size = len(self._kept) - len(data) + end + 1
+            lines = bytes(self._kept[:size])
+            del self._kept[:size]
+            self._show(lines)
+        self.due = time.monotonic() + _SILENCE if self._kept else None
+
+    def flush(self) -> None:
+        self.due = None
+        if self._kept:
+            rest = bytes(self._kept)
+            self._kept.clear()
+            self._show(rest)
+
+    def _show(self, data: bytes) -> None:
+        if self._write is None:
+            return
+        try:
+            self._write(_RED + data + _PLAIN if self._painted else data)
+        except Exception as error:
+            LOGGER.warning("output is not shown any more: %r has failed: %s", self._stream, error)
+            self._write = None
+
+
+def _writer(stream: Any) -> Callable[[bytes], Any]:
+    """What writes bytes to a stream of any kind, at once."""
+    buffer = getattr(stream, "buffer", None)
+    if buffer is not None:
+
+        def below(data: bytes) -> None:
+            stream.flush()  # what was written as text comes first
+            buffer.write(data)
+            buffer.flush()
+
+        return below
+    if _is_text(stream):
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+        def as_text(data: bytes) -> None:
+            stream.write(decoder.decode(data))
+            _flush(stream)
+
+        return as_text
+
+    def as_bytes(data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:  # a raw file may take a part of it
+            count = stream.write(rest)
+            rest = rest[len(rest) if count is None else count :]
+        _flush(stream)
+
+    return as_bytes
+
+
+def _is_text(stream: Any) -> bool:
+    if isinstance(stream, (io.RawIOBase, io.BufferedIOBase)):
+        return False
+    return isinstance(stream, io.TextIOBase) or "b" not in getattr(stream, "mode", "")
+
+
+def _flush(stream: Any) -> None:
+    flush = getattr(stream, "flush", None)
+    if flush is not None:
+        flush()
