@@ -74,7 +74,8 @@ class CommandProcess:
         mark = marks.new_mark()
         marks.put(self.pid, mark)  # mostly before the program has got as far as its first instruction
         self.offspring = Offspring(self.pid, mark)
-        guard.add(self.pid, mark)
+        self.offspring.mark_all()  # what it has started already
+        guard.add(self.offspring)
         self.stdout, self.stderr = (stream.ours for stream in streams)
         self.are_terminals = tuple(stream.is_terminal for stream in streams)
         self.stdin = -1
@@ -85,12 +86,26 @@ class CommandProcess:
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 self.pidfd = os.pidfd_open(self.pid)
+        _here.add(self)
 
     def poll(self) -> int | None:
-        """Its exit code, -n if signal n has ended it; None: it runs. Collects it."""
-        code = self._popen.poll()
-        if code is not None:
+        """Its exit code, -n if signal n has ended it; None: it runs. Collects it.
+
+        ChildProcessError: it has ended, and its exit code is lost: somebody else has collected it, or the system itself
+        has, as it does where SIGCHLD is ignored. (subprocess would take that for 0.)
+        """
+        if self._popen.returncode is not None:
+            return self._popen.returncode
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            self._popen.returncode = 0  # it is not to be waited for, nor to be signalled
             guard.remove(self.pid)
+            raise
+        if not pid:
+            return None
+        self._popen.returncode = code = os.waitstatus_to_exitcode(status)
+        guard.remove(self.pid)
         return code
 
     def signal(self, number: int) -> None:
@@ -115,11 +130,31 @@ class CommandProcess:
 
     def close(self) -> None:
         """Close the descriptors. It has ended, and was collected."""
+        _here.discard(self)
         self.close_stdin()
         for fd in (self.stdout, self.stderr, self.pidfd):
             if fd >= 0:
                 os.close(fd)
         self.stdout = self.stderr = self.pidfd = -1
+
+
+    def forked(self) -> None:
+        """In a child of ours: it is our parent's, and sees the end of its stdin when that closes it."""
+        self._popen.returncode = 0  # so that nobody waits for it
+        self.close()
+
+
+#: those that have not been closed
+_here: set[CommandProcess] = set()
+
+
+def _forked() -> None:
+    for process in list(_here):
+        process.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class _Stream:

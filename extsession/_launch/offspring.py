@@ -29,36 +29,46 @@ _IS_LINUX: Final = sys.platform == "linux"
 class Offspring:
     """Of the process `pid`, which is not counted itself.
 
-    mark: of all that it starts, 0 for none. step: the distance between marks, where another process has given them out.
+    mark: of all that it starts, 0 for none. step, began: the distance between marks, and when it began, where another
+    process has started it.
     """
 
-    def __init__(self, pid: int, mark: int, step: int = 0) -> None:
+    def __init__(self, pid: int, mark: int, step: int = 0, began: int = 0) -> None:
         self.pid = pid
         self.mark = mark
-        self._step = step or marks.step()
-        self._began = _began(pid)
+        self.step = step or marks.step()
+        self.began = began or _began(pid)
+        self._leads = _group(pid) == pid
         self._seen: dict[int, int] = {}  # pid -> when it began, of all that were ever below it
 
     def look(self) -> None:
         """Remember who is below it now."""
         for pid in [*self._seen, self.pid]:
-            if pid == self.pid or _began(pid) == self._seen[pid]:
+            if _began(pid) == (self.began if pid == self.pid else self._seen[pid]):
                 for child in _below(pid):
                     self._seen.setdefault(child, _began(child))
+
+    def mark_all(self) -> None:
+        """Mark who is below it already: it ran before it was marked itself, if only for a moment."""
+        if self.mark and procfs.children(self.pid, threads=1):
+            for pid in _below(self.pid):
+                marks.put(pid, self.mark)
 
     def alive(self) -> list[int]:
         """Those that have not ended, in no order."""
         self.look()
         found = {pid for pid, began in self._seen.items() if began and _began(pid) == began and not _is_over(pid)}
-        if self.mark and _IS_LINUX:
-            for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-                if pid not in found and pid != self.pid and self._is_marked(pid) and not _is_over(pid):
-                    found.add(pid)
+        for pid in _all_pids():
+            if pid not in found and pid != self.pid and self._is_ours(pid) and not _is_over(pid):
+                found.add(pid)
         return sorted(found)
 
-    def _is_marked(self, pid: int) -> bool:
-        """Whether it has our mark, and is not what an earlier process with the same one has left (they come again)."""
-        return self.mark - self._step < marks.of(pid) <= self.mark and _began(pid) >= self._began
+    def _is_ours(self, pid: int) -> bool:
+        """Whether it has our mark, or is in the group that our process leads (no other process gets that number while
+        there is a group of it), and is not what an earlier process with the same mark has left (they come again).
+        """
+        is_marked = self.mark and self.mark - self.step < marks.of(pid) <= self.mark
+        return bool(is_marked or (self._leads and _group(pid) == self.pid)) and _began(pid) >= self.began
 
     def end(self, with_root: bool = False) -> int:
         """SIGKILL for all of them, until none is left. Returns how many could not be ended in five seconds.
@@ -66,7 +76,7 @@ class Offspring:
         with_root: for the process itself, too.
         """
         if with_root:
-            self._seen[self.pid] = self._began
+            self._seen[self.pid] = self.began
         give_up = time.monotonic() + _GIVE_UP
         while found := self.alive():
             if time.monotonic() > give_up:
@@ -121,6 +131,23 @@ class _Handle:
             os.close(self._fd)
 
 
+def _all_pids() -> list[int]:
+    """Of the system, as far as they can be seen."""
+    if _IS_LINUX:
+        return procfs.pids()
+    import psutil
+
+    return psutil.pids()
+
+
+def _group(pid: int) -> int:
+    """Its process group; 0: it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
 def _began(pid: int) -> int:
     """When it began, in some unit; 0: it is gone."""
     if _IS_LINUX:
@@ -148,8 +175,8 @@ def _is_over(pid: int) -> bool:
 
 
 def _below(pid: int) -> list[int]:
-    if procfs.lists_children():
-        return procfs.descendants(pid)
+    if _IS_LINUX:
+        return procfs.descendants(pid) if procfs.lists_children() else procfs.descendants_by_parents(pid)
     import psutil
 
     try:
