@@ -167,7 +167,7 @@ class RunningCommand:
             else:
                 callbacks = []
                 self._is_hurried = self._is_hurried or cause is not Cause.LEFT
-                if self._wanted is None:
+                if self._wanted is None and not self._dead.is_set():
                     self._wanted = cause, is_told
                     self._wake()
         for callback in callbacks:

@@ -366,11 +366,15 @@ def _spec(request: ExecuteRequest, program: str) -> CommandSpec:
     )
 
 
-def _with_size(env: dict[str, str] | None) -> dict[str, str] | None:
-    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise."""
+def _with_size(env: dict[str, str] | None) -> dict[str, str]:
+    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise.
+
+    None is `os.environ`, and not what the C library has: readline sets COLUMNS and LINES there to what it takes for the
+    size, also where there is no terminal.
+    """
     found = dict(os.environ) if env is None else env
     if "COLUMNS" in found and "LINES" in found:
-        return env
+        return found
     for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
         try:
             size = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
@@ -378,8 +382,8 @@ def _with_size(env: dict[str, str] | None) -> dict[str, str] | None:
             continue
         found.setdefault("COLUMNS", str(size.columns))
         found.setdefault("LINES", str(size.lines))
-        return found
-    return env
+        break
+    return found
 
 
 def _terminal(stream: Any) -> int | None:
