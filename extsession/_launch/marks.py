@@ -72,6 +72,8 @@ def of(pid: int) -> int:
 
     try:
         hard = resource.prlimit(pid, RLIMIT_LOCKS)[1]
+    except ProcessLookupError:
+        return 0
     except OSError:  # another user's, as isolated sessions of root are, where that may not do all that root can
         hard = procfs.limit(pid, b"Max file locks")
     return 0 if hard < 0 or hard >= _TOP else hard

@@ -23,6 +23,8 @@ from . import marks, procfs
 _GIVE_UP: Final = 5.0
 #: seconds between two looks for those that were killed
 _PAUSE: Final = 0.02
+#: how many of those that came last may be ours
+_LATEST: Final = 12
 _IS_LINUX: Final = sys.platform == "linux"
 
 
@@ -78,21 +80,48 @@ class Offspring:
         if with_root:
             self._seen[self.pid] = self.began
         give_up = time.monotonic() + _GIVE_UP
-        while found := self.alive():
+        while True:
+            last = procfs.last_pid()
+            found = self.alive()
+            if not found and (procfs.last_pid() == last or not self._hunt()):
+                return 0
             if time.monotonic() > give_up:
                 return len(found)
-            handles = [handle for pid in found if (handle := _Handle(pid)).is_open]
-            again = set(self.alive())  # each number means the same process as its handle, if it is here still
-            for handle in handles:  # all are stopped before one is killed: no fork is faster
-                if handle.pid in again:
-                    handle.signal(signal.SIGSTOP)
+            # all are stopped before one is killed: no fork is faster
+            handles = [handle for pid in found if (handle := self._told(pid, signal.SIGSTOP)) is not None]
             for handle in handles:
-                if handle.pid in again:
-                    handle.signal(signal.SIGKILL)
+                handle.signal(signal.SIGKILL)
             for handle in handles:
                 handle.wait(_PAUSE)
                 handle.close()
-        return 0
+
+    def _told(self, pid: int, number: int) -> _Handle | None:
+        """Signal it, if it is still here and still ours."""
+        handle = _Handle(pid)
+        if handle.is_open:
+            if _began(pid) == self._seen.get(pid) or self._is_ours(pid):  # the number means the same as the handle
+                handle.signal(number)
+                return handle
+            handle.close()
+        return None
+
+    def _hunt(self) -> int:
+        """None was found, and there were new processes meanwhile. They may be ours: one that forks and ends at once, again
+        and again, is gone before its turn in a list has come. So look at the numbers that were given out last: one that
+        is met leaves nobody. Returns how many were.
+        """
+        count = 0
+        end = time.monotonic() + _PAUSE
+        while self.mark and time.monotonic() < end:
+            last = procfs.last_pid()
+            for pid in range(last + 2, max(last - _LATEST, 1), -1):
+                if pid == self.pid or not self._is_ours(pid) or _is_over(pid):
+                    continue
+                handle = self._told(pid, signal.SIGKILL)
+                if handle is not None:
+                    handle.close()
+                    count += 1
+        return count
 
 
 class _Handle:

@@ -69,6 +69,12 @@ def pids() -> list[int]:
         return []
 
 
+def last_pid() -> int:
+    """The number that was given out last, in our PID namespace."""
+    words = _read(b"/proc/loadavg").split()
+    return int(words[4]) if len(words) > 4 else 0
+
+
 def descendants_by_parents(pid: int) -> list[int]:
     """All below a process, where the kernel does not list children: by what each process says of its parent."""
     below: dict[int, list[int]] = {}
