@@ -78,6 +78,7 @@ def _files() -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def sources() -> dict[str, str]:
     """{"_worker.serve": source, ...}: what an interpreter of another version compiles for itself."""
     return {name: path.read_text("utf-8") for name, path in _files().items()}

@@ -342,6 +342,7 @@ class _Pump:
 
     def _loop(self) -> None:
         machine = self._machine
+        self._look()  # a template may have told of the end along with the start
         while not machine.is_over:
             self._feed()
             ready = {fd for fd, _ in self._poll.poll(self._timeout())}
@@ -387,6 +388,8 @@ class _Pump:
             self._machine.stop(wanted[0], time.monotonic(), wanted[1])
 
     def _on_exit(self, code: int | None) -> None:
+        if self._process.ended >= 0:  # it would be ready for ever
+            self._poll.unregister(self._process.ended)
         self._obey()  # it was wanted before we knew of the end
         if self._machine.cause is not None:
             left = self._process.offspring.end()
