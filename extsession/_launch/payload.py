@@ -35,6 +35,7 @@ _EAGER = frozenset(
         "_worker.serve",
         "_worker.stdin",
         "_worker.streams",
+        "_worker.threads",
         "_worker.trace",
         "_worker.warden",
     ]

@@ -15,6 +15,7 @@ import sys
 from _signal import SIG_DFL, SIGINT, SIGURG  # type: ignore[import-not-found]
 from _signal import signal as set_signal
 
+from . import threads
 from .serve import PLAIN_HANDLER
 from .trace import traceback_of, trim
 
@@ -47,6 +48,7 @@ def become(server: Server, wanted: dict[str, Any]) -> Callable[[], int]:
     encoding, errors = _encoding()
     server.family.release()
     server.router.retire()
+    threads.watch(None)
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
