@@ -157,7 +157,8 @@ class LocalSubProcessExecute(Execute):
             if show and targets[stream] is not None:
                 sinks[stream].append(Shown(targets[stream], painted=self._colored and stream == 2))
         timeout = self._timeout if request.timeout is None else request.timeout
-        return LocalSubProcessStatus(request, sinks, show, not self._colored, timeout, self._times, self._warm, self._tell)
+        plain = not self._colored
+        return LocalSubProcessStatus(request, sinks, show, plain, timeout, self._times, self._warm, self._tell)
 
     def _warm(self, request: ExecuteRequest, program: str) -> WarmPython | None:
         """How a template can run it, if it is to."""
