@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import logging
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from extsession.execute import ExecuteRequest, LocalSubProcessExecute
@@ -93,6 +99,9 @@ def _composed(outer: Callable[[Any], Any], inner: Callable[[], Any]) -> Any:
     ),
 )
 def command_stop(bench: Bench) -> None:
+    logger = logging.getLogger("extsession.execute")  # each step is a warning
+    bench.closing(functools.partial(logger.setLevel, logger.level))
+    logger.setLevel(logging.ERROR)
     waits = {"suicide_timeout": 0.1, "interrupt_timeout": 0.1, "terminate_timeout": 0.1}
 
     def polite() -> float:
@@ -116,6 +125,14 @@ def _to_stop(executor: LocalSubProcessExecute, code: int, *obeys: str) -> float:
     return took
 
 
+class _Sink(io.BytesIO):
+    """What tox takes for a standard stream: it asks for the name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
 def _by_tox(cmd: list[str]) -> Callable[[], Any]:
     """The same by tox's own executor. Missing: it is not installed."""
     try:
@@ -124,16 +141,10 @@ def _by_tox(cmd: list[str]) -> Callable[[], Any]:
         from tox.execute.request import StdinSource
     except ImportError as error:
         raise Missing("tox is not installed") from error
-    import contextlib
-    import io
-    import os
-    from pathlib import Path
-    from types import SimpleNamespace
-
     options = SimpleNamespace(suicide_timeout=0.0, interrupt_timeout=0.3, terminate_timeout=0.2)
     executor = LocalSubProcessExecutor(False)
     request = ToxRequest(cmd, Path.cwd(), dict(os.environ), StdinSource.OFF, "benchmark")
-    streams = tuple(io.TextIOWrapper(io.BytesIO()) for _ in range(2))
+    streams = tuple(io.TextIOWrapper(sink) for sink in (_Sink("<stdout>"), _Sink("<stderr>")))
     env = SimpleNamespace(options=options, _hidden_outcomes=[], journal=None)
 
     def run() -> Any:
