@@ -104,9 +104,9 @@ class Offspring:
         return None
 
     def _hunt(self) -> int:
-        """None was found, and there were new processes meanwhile. They may be ours: one that forks and ends at once,
-        again and again, is gone before its turn in a list has come. So look at the numbers that were given out last:
-        one that is met leaves nobody. Returns how many were.
+        """None was found, and there were new processes meanwhile. They may be ours: one that forks and ends, and so
+        on, is gone before its turn in a list has come. So look at the numbers that were given out last: whoever is
+        met there leaves nobody. Returns how many were.
         """
         count = 0
         end = time.monotonic() + _PAUSE

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -252,11 +252,12 @@ class LocalSubProcessStatus(ExecuteStatus):
             self._not_started(ExecuteError(str(error), request=self._request))
         except OSError as error:
             self._not_started(start_error(self._request, self._cmd[0], error))
-            self.command.wait()
-            self.settle()
         if self.command.pid is not None:
             self._metadata["pid"] = self.command.pid
             self._metadata.update(self._tell(self.command))
+        if self._error is not None:
+            self.command.wait()
+            self.settle()
 
     def stop(self, cause: StopCause) -> None:
         """Begin to stop it, and wait until it is dead."""
@@ -382,23 +383,22 @@ def _spec(request: ExecuteRequest, program: str, warm: WarmPython | None) -> Com
     )
 
 
-def _with_size(env: dict[str, str] | None) -> dict[str, str]:
-    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise.
+def _with_size(env: dict[str, str] | None) -> dict[str, str] | None:
+    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise. None: all of ours as it is.
 
-    None is `os.environ`, and not what the C library has: readline sets COLUMNS and LINES there to what it takes for the
-    size, also where there is no terminal.
+    That is quicker than a copy. But readline sets COLUMNS and LINES to what it takes for the size, also where there is
+    no terminal, and does so behind `os.environ`: where it is loaded, that counts.
     """
-    found = dict(os.environ) if env is None else env
-    if "COLUMNS" in found and "LINES" in found:
+    found = dict(os.environ) if env is None and "readline" in sys.modules else env
+    given: Mapping[str, str] = os.environ if found is None else found
+    if "COLUMNS" in given and "LINES" in given:
         return found
     for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
         try:
             size = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):  # there is none; it is no terminal; it is closed
             continue
-        found.setdefault("COLUMNS", str(size.columns))
-        found.setdefault("LINES", str(size.lines))
-        break
+        return {"COLUMNS": str(size.columns), "LINES": str(size.lines), **given}
     return found
 
 
