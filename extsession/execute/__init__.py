@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .api import Execute, ExecuteStatus, Outcome
 from .environment import DEFAULT_PASS_ENV, create_execution_env, determine_working_dir
-from .errors import CommandNotAllowedError, CommandNotFoundError, ExecuteError, InterruptError, TimeoutError
+from .errors import CommandNotAllowedError, CommandNotFoundError, ExecuteError, InterruptError, LimitError, TimeoutError
 from .local_sub_process import LocalSubProcessExecute
 from .redact import shell_cmd
 from .request import ExecuteRequest, StdinSource
@@ -34,6 +34,7 @@ __all__ = [
     "ExecuteRequest",
     "ExecuteStatus",
     "InterruptError",
+    "LimitError",
     "LocalSubProcessExecute",
     "Outcome",
     "SessionExecute",

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 from .. import Step
-from .errors import ExecuteError, InterruptError, TimeoutError
+from .errors import ExecuteError, InterruptError, LimitError, TimeoutError
 from .redact import shell_cmd_redacted
 from .request import ExecuteRequest
 from .text import Text
@@ -222,7 +222,7 @@ class Outcome:
         A program that is missing is no failure that anybody expects.
         """
         error = self.exception
-        was_run = "pid" in self.metadata or isinstance(error, (TimeoutError, InterruptError))
+        was_run = "pid" in self.metadata or isinstance(error, (TimeoutError, InterruptError, LimitError))
         never_started = isinstance(error, ExecuteError) and not was_run
         if self.exit_code == self.OK or never_started:
             self._fail()
