@@ -46,7 +46,7 @@ def _pids(status: Any) -> list[int]:
 @pytest.mark.parametrize("how", ["interrupt", "terminate", "leave"])
 def test_the_whole_tree_ends(program: Any, eventually: Any, is_running: Any, ways: tuple[str, ...], how: str) -> None:
     source = FAMILY + f"child(*{ways}); child(*{ways}); time.sleep(60)"
-    with LocalSubProcessExecute().call(program(source)) as status:
+    with LocalSubProcessExecute(interrupt_timeout=20, terminate_timeout=20).call(program(source)) as status:
         eventually(lambda: len(_pids(status)) == 2)
         pids = _pids(status)
         if how != "leave":
