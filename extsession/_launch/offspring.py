@@ -93,6 +93,16 @@ class Offspring:
                 handle.wait(_PAUSE)
                 handle.close()
 
+    def strike(self) -> None:
+        """SIGKILL for the process and for whom it has below it right now. `end` makes sure of the rest."""
+        self.look()
+        for pid, began in ((self.pid, self.began), *self._seen.items()):
+            handle = _Handle(pid)
+            if handle.is_open:
+                if _began(pid) == began:
+                    handle.signal(signal.SIGKILL)
+                handle.close()
+
     def _told(self, pid: int, number: int) -> _Handle | None:
         """Signal it, if it is still here and still ours."""
         handle = _Handle(pid)

