@@ -1,0 +1,94 @@
+"""What runs inside of programs, in their own languages: they take a call's source in one piece, encoded as one line.
+
+So what the code reads is never the rest of its own source, blocks and blank lines mean what they mean in a file,
+source that is not complete is an error at once, and no line is too long for a terminal. Before the code runs, its
+start marker is printed; the prompt after it is of this call alone and has its status.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: CPython 2.7 and 3: `sys.modules["__extsession__"]`. Executed by -c, in a scope of its own.
+PYTHON: Final = r'''
+import __future__, __main__, ast, binascii, codecs, sys, types
+class Prompt(object):
+    tag, status = "", 0
+    def __str__(self):
+        return "%s:%d:" % (self.tag, self.status)
+prompt, pieces = Prompt(), []
+features = flags = 0
+for name in __future__.all_feature_names:
+    features |= getattr(__future__, name).compiler_flag
+def run(text, tag="", start=""):
+    global flags
+    pieces.append(text)
+    if not tag:
+        return
+    source = codecs.BOM_UTF8 + binascii.a2b_base64("".join(pieces))
+    del pieces[:]
+    prompt.tag, prompt.status = tag, 1
+    sys.ps1, sys.ps2 = prompt, ""
+    try:
+        sys.stdout.flush()
+        sys.__stdout__.write(start)
+        sys.__stdout__.flush()
+        body = compile(source, "<stdin>", "exec", ast.PyCF_ONLY_AST | flags, True).body
+        for node in body:
+            code = compile(ast.Interactive([node]), "<stdin>", "single", flags, True)
+            flags |= code.co_flags & features
+            eval(code, __main__.__dict__)
+        prompt.status = 0
+    except SystemExit:
+        raise
+    except BaseException:
+        kind, value, trace = sys.exc_info()
+        sys.last_type, sys.last_value, sys.last_traceback = kind, value, trace.tb_next
+        sys.excepthook(kind, value, trace.tb_next)
+    sys.stdout.flush()
+    try:  # what was typed for the code, and not read, is no source
+        import termios
+        termios.tcflush(0, termios.TCIFLUSH)
+    except Exception:
+        pass
+module = types.ModuleType("__extsession__")
+module.run = run
+sys.modules["__extsession__"] = module
+sys.__dict__.pop("__interactivehook__", None)
+sys.argv[:] = [""]
+sys.ps1 = sys.ps2 = ""
+'''
+
+#: Node.js: a REPL whose evaluation takes "+" and a piece of base64, or "=", tag, start marker and the last piece
+NODE: Final = r"""
+const repl = require("repl").start({
+  prompt: "", terminal: false, useColors: false, ignoreUndefined: true, breakEvalOnSigint: true,
+});
+const inner = repl.eval;
+let pieces = "";
+process.on("SIGINT", () => {});
+repl.eval = function (line, context, file, done) {
+  const words = line.trim().split(" ");
+  if (words[0] !== "=") {
+    pieces += words[1];
+    return done(null);
+  }
+  const source = Buffer.from(pieces + (words[3] || ""), "base64").toString("utf8");
+  pieces = "";
+  process.stdout.write(words[2]);
+  inner.call(this, source + "\n", context, "REPL", (error, value) => {
+    if (error && error.err && error.constructor && error.constructor.name === "Recoverable") error = error.err;
+    repl.setPrompt(words[1] + ":" + (error ? 1 : 0) + ":");
+    done(error, value);
+  });
+};
+"""
+
+#: bash: `__extsession TAG START` prints the marker, and has the next prompt tell the status; it keeps `$?`
+BASH: Final = (
+    "stty -echo -onlcr 2>/dev/null; set +H +o history; unset HISTFILE PROMPT_COMMAND; PS1= PS2=; "
+    "__extsession() { local s=${3-$?}; case $- in *e*) s=0; esac; "  # after set -e, to return it would end the shell
+    "PS1=\"$1:\\$?:\"; "
+    "if [[ $2 ]]; then builtin printf %s \"$2\"; else "  # what was typed for the code, and not read, is no command
+    "while builtin read -t 0; do local x; IFS= builtin read -r x || break; done; fi; return $s; }"
+)
