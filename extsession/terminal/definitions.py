@@ -44,10 +44,11 @@ class Definition:
     marker, run the source, and have the prompt tell its status. *armed*: before each call, the line `arm` sets the
     prompts (`{prompt}` and `{more}` stand for them), then the pieces that `split` makes of the source are typed, one
     at each prompt. *plain*: the program keeps the prompt it has, `prompt`, and perhaps another inside of what is not
-    complete, `more`: texts, or regular expressions; they count at the end of what was printed, in a line of their own.
+    complete, `more`: texts, or regular expressions; they count as the last that was printed, when nothing follows for 50 ms.
 
     again: of a wrapped one, the line to type where the prompt before is shown once more, with the call's tag for `{prompt}`.
-    setup: lines typed once. abort: lines typed to get out of what is not complete, after an interrupt if
+    setup: lines typed once. interrupt_after: seconds after the start marker, or after the line was typed, in which the
+    program may not run the code yet, so that Ctrl-C would meet it at its prompt: it waits. abort: lines typed to get out of what is not complete, after an interrupt if
     `abort_interrupts`. quit: the line that ends it; "": the end of the file.
     """
 
@@ -63,6 +64,7 @@ class Definition:
     split: Callable[[str], Sequence[str]] = str.splitlines
     prompt: str | re.Pattern[str] | None = None
     more: str | re.Pattern[str] | None = None
+    interrupt_after: float = 0.05
     abort: tuple[str, ...] = ()
     abort_interrupts: bool = True
     quit: str = ""
@@ -181,6 +183,7 @@ BASH: Final = Definition(
     env={"PROMPT_COMMAND": None},
     setup=(inside.BASH,),
     wrap=_in_bash,
+    interrupt_after=0.0,
     again="__extsession '{prompt}' ''",  # after an open quote in `eval`, bash 5 shows the last prompt that it has made
     quit="exit",
 )
@@ -192,6 +195,7 @@ PYTHON: Final = Definition(
     arguments_last=True,
     env={"PYTHON_BASIC_REPL": "1"},
     wrap=_in_python,
+    interrupt_after=0.0,
     quit="raise SystemExit",
 )
 #: Node.js, from 12 on
@@ -220,7 +224,7 @@ PSQL: Final = Definition(
     r"psql",
     ("psql",),
     arguments=("--no-psqlrc", "--no-readline", "--pset=pager=off", "--quiet"),
-    arm=r"\set PROMPT1 '{prompt}' \set PROMPT2 '{more}' \set PROMPT3 ''",
+    arm=r"\set PROMPT1 '{prompt}' \set PROMPT2 '{more}' \set PROMPT3 '{more}'",
     quit=r"\q",
 )
 #: gdb(1), without ~/.gdbinit, line editing, pages and questions

@@ -43,8 +43,11 @@ def run(text, tag="", start=""):
         raise
     except BaseException:
         kind, value, trace = sys.exc_info()
-        sys.last_type, sys.last_value, sys.last_traceback = kind, value, trace.tb_next
-        sys.excepthook(kind, value, trace.tb_next)
+        trace = trace.tb_next  # without this frame
+        if hasattr(value, "with_traceback"):
+            value = value.with_traceback(trace)
+        sys.last_type, sys.last_value, sys.last_traceback = kind, value, trace
+        sys.excepthook(kind, value, trace)
     sys.stdout.flush()
     try:  # what was typed for the code, and not read, is no source
         import termios
@@ -66,7 +69,11 @@ const repl = require("repl").start({
 });
 const inner = repl.eval;
 let pieces = "";
-process.on("SIGINT", () => {});
+let awaits = false;
+// While code runs, the interpreter watches for SIGINT itself, but not where there is a handler: that is for what is
+// awaited, and for the prompt, where SIGINT would end the process.
+const on_interrupt = () => { if (awaits) repl.emit("SIGINT"); };
+process.on("SIGINT", on_interrupt);
 repl.eval = function (line, context, file, done) {
   const words = line.trim().split(" ");
   if (words[0] !== "=") {
@@ -76,11 +83,19 @@ repl.eval = function (line, context, file, done) {
   const source = Buffer.from(pieces + (words[3] || ""), "base64").toString("utf8");
   pieces = "";
   process.stdout.write(words[2]);
-  inner.call(this, source + "\n", context, "REPL", (error, value) => {
-    if (error && error.err && error.constructor && error.constructor.name === "Recoverable") error = error.err;
-    repl.setPrompt(words[1] + ":" + (error ? 1 : 0) + ":");
-    done(error, value);
-  });
+  repl.setPrompt(words[1] + ":1:");  // an exception goes past the callback, to the REPL's domain
+  process.removeListener("SIGINT", on_interrupt);
+  awaits = true;
+  try {
+    inner.call(this, source + "\n", context, "REPL", (error, value) => {
+      awaits = false;
+      if (error && error.err && error.constructor && error.constructor.name === "Recoverable") error = error.err;
+      if (!error) repl.setPrompt(words[1] + ":0:");
+      done(error, value);
+    });
+  } finally {
+    process.on("SIGINT", on_interrupt);
+  }
 };
 """
 

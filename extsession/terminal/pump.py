@@ -40,13 +40,14 @@ from .definitions import Definition, Tags
 from .results import ONE_STREAM, Call, new_condition
 from .wire import NOTHING, OUTPUT, Search, Wire
 
-#: seconds after a line was typed in which a program without a start marker may not have read it: an interrupt would
-#: find it at its prompt
-_READING: Final = 0.05
 #: seconds of silence after which a prompt that is not ours alone is believed
 _SETTLED: Final = 0.05
 #: seconds for the prompt after each line that is to lead out of source that is not complete
 _WAY_OUT: Final = 0.5
+#: seconds after which it is looked again whether a program has begun to run a call's code
+_LONG: Final = 1.0
+#: seconds for the thread to see that the program was killed
+_LAST: Final = 10.0
 #: bytes of late output that are kept for each call
 _LATE: Final = 2**20
 
@@ -92,6 +93,7 @@ class Pump:
         command = self._process.command
         if not is_there:
             self.kill()
+            self._thread.join(_LAST)
             what = f"showed no prompt within {timeout:g} s"
         else:
             self._thread.join()
@@ -202,7 +204,10 @@ class Pump:
 
     def exit(self, timeout: float | None) -> int | None:
         """Have the program end by itself; kill it if it does not."""
-        call = Call(0, "", [], Tags.new(), None, None)
+        definition, tags = self._definition, Tags.new()
+        end = definition.quit.encode()
+        lines = [end] if definition.wrap is None else definition.wrap(end, tags)
+        call = Call(0, "", lines, tags, None, None)
         call.is_exit = True
         with contextlib.suppress(ExtSessionError):
             self.add(call)
@@ -295,7 +300,8 @@ class Pump:
             self._process.stop_echo()
         definition = self._definition
         if call.is_exit:
-            self._wire.type(definition.quit.encode() + b"\n" if definition.quit else b"\x04")
+            for line in call.lines:
+                self._wire.type(line + b"\n" if line else b"\x04")
             while True:
                 self._wire.next(Search(), None)
         if definition.wrap is not None:
@@ -308,10 +314,9 @@ class Pump:
         tags = call.tags
         for line in call.lines:
             self._wire.type(line + b"\n")
-        call.typed = time.monotonic()
         start = tags.start.encode()
         self._await(call, Search((re.compile(re.escape(start)), start)), self._print_before)
-        call.takes_input = True
+        call.takes_input, call.typed = True, time.monotonic()
         before, self._prompt = self._prompt, tags.prompt.encode()
         known = [self._prompt, before] if before and self._definition.again else [self._prompt]
         patterns = [(re.compile(re.escape(head) + rb":(\d+):"), head) for head in known]
@@ -359,24 +364,29 @@ class Pump:
         found = []
         for given in (definition.prompt, definition.more):
             if given is not None:
-                text = re.escape(given) if isinstance(given, str) else given.pattern
-                found.append((re.compile(text.encode(self.encoding)), b""))
+                text, flags = (re.escape(given), 0) if isinstance(given, str) else (given.pattern, given.flags)
+                bytes_ = f"(?:{text})\\Z".encode(self.encoding)
+                found.append((re.compile(bytes_, flags & ~re.UNICODE), b""))
         return Search(*found, at_end=True, on_held=held)
 
     def _leave_unfinished(self, call: Call, search: Search) -> None:
         """The last prompt was that inside of something: get out, and say so. The program ends if there is no way out."""
         definition = self._definition
-        ways: list[Callable[[], None]] = [self._process.interrupt] if definition.abort_interrupts else []
-        ways += [lambda line=line: self._wire.type(line.encode() + b"\n") for line in definition.abort]  # type: ignore[misc]
+        call.is_unfinished = True  # should the program end of this
+        ways: list[str | None] = [None] if definition.abort_interrupts else []
+        ways += definition.abort
         for way in ways:
-            with contextlib.suppress(OSError):
-                way()
+            if way is None:
+                self._interrupt()
+            else:
+                self._wire.type(way.encode() + b"\n")
             until = time.monotonic() + _WAY_OUT
             while time.monotonic() < until:
                 event, _ = self._wire.next(search, until)
                 if event == 0:
+                    call.is_unfinished = False
                     raise IncompleteSource(f"the source of call {call.number} is not complete", source=call.source)
-                if event == 1 and way is not ways[0]:
+                if event == 1 and way is not None:
                     break  # still inside
         self._kill(Killer.PROTOCOL)
         self._await(call, search, lambda data: None)
@@ -408,15 +418,15 @@ class Pump:
 
     def _next_deadline(self, call: Call) -> float | None:
         due = [] if call.deadline is None else [call.deadline]
-        if call.to_interrupt and self._may_have_read(call) > 0:
-            due.append(time.monotonic() + self._may_have_read(call))
+        if call.to_interrupt:
+            due.append(time.monotonic() + self._until_it_runs(call))
         return min(due, default=None)
 
-    def _may_have_read(self, call: Call) -> float:
-        """Seconds until the program has read what was typed; 0: it has."""
-        if self._definition.wrap is not None:
-            return 0.0 if call.takes_input else _READING  # it will be looked at again when the start marker is there
-        return max(0.0, call.typed + _READING - time.monotonic())
+    def _until_it_runs(self, call: Call) -> float:
+        """Seconds until the code runs for sure, if it has not ended: until then, an interrupt would meet a prompt."""
+        if not call.typed:
+            return _LONG
+        return max(0.0, call.typed + self._definition.interrupt_after - time.monotonic())
 
     def _look_after(self, call: Call) -> None:
         """Carry out what others have asked for, and what is due."""
@@ -425,7 +435,7 @@ class Pump:
                 pieces, call.to_send = call.to_send, []
             for piece in pieces:
                 self._wire.type(piece)
-        if call.to_interrupt and self._may_have_read(call) <= 0:
+        if call.to_interrupt and not self._until_it_runs(call):
             call.to_interrupt = False
             call.interrupted = True
             self._interrupt()
@@ -515,6 +525,8 @@ class Pump:
             killer = self._killer
             if call is not None and call.cause is Outcome.TIMED_OUT:
                 killer = Killer.TIMEOUT
+            if killer is None and call is not None and call.is_unfinished:
+                killer = Killer.PROTOCOL
             if killer is None and report.exit_code is None:
                 killer = Killer.OUTSIDE
             self.error = error = self._died(report, killer, call)
@@ -547,6 +559,8 @@ class Pump:
             outcome = call.cause
         elif killer is Killer.CALLER:
             outcome = Outcome.KILLED
+        elif killer is Killer.PROTOCOL:
+            outcome = Outcome.FAILED
         else:
             outcome = Outcome.LOST if report.exit_code is None else Outcome.EXITED
         completion = Completion(
@@ -559,6 +573,9 @@ class Pump:
             killer=killer,
         )
         call.error = error
+        if outcome is Outcome.FAILED:
+            text = f"the source of call {call.number} is not complete, and there was no way out of it: its session is over"
+            call.error = IncompleteSource(text, source=call.source)
         if outcome is Outcome.TIMED_OUT:
             reached = max(time.monotonic() - call.began, call.timeout or 0.0)
             completion = completion._replace(limit="timeout", allowed=call.timeout, reached=reached)

@@ -32,7 +32,7 @@ class Call:
         self.output = Output(number, limit)
         self.held = b""  # printed last; it may be the beginning of a prompt
         self.began = 0.0  # 0: its turn has not come
-        self.typed = 0.0  # when the last line was
+        self.typed = 0.0  # when its start marker came, or a line of it was typed; 0: not yet
         self.takes_input = False  # what is sent from now on is for the code
         self.to_send: list[bytes] = []  # by any thread, under the lock
         self.to_interrupt = False  # by any thread
@@ -42,6 +42,7 @@ class Call:
         self.deadline: float | None = None  # of its next step
         self.steps: tuple[Step, ...] = ()
         self.job_killed = False
+        self.is_unfinished = False
         self.status: int | None = None
         self.completion: Completion | None = None
         self.error: BaseException | None = None

@@ -34,7 +34,7 @@ _OUTPUT_INDEX: Final = 1001
 class Search:
     """Looks for patterns, of which each match begins with its `head`: bytes that are held back when they come last.
 
-    at_end: a match counts only as the last that was printed, in a line of its own. on_held: is told what is held back.
+    at_end: a match, of a pattern that ends in \\Z, counts only as the last that was printed. on_held: is told what is held back.
     """
 
     eof_index = -1
@@ -71,10 +71,10 @@ class Search:
     def _search_at_end(self, buffer: bytes) -> int:
         line = buffer.rfind(b"\n") + 1
         for index, (pattern, _) in enumerate(self._patterns):
-            match = pattern.fullmatch(buffer, line)
-            if match is not None and not line:
-                self.match, self.start, self.end = match, 0, len(buffer)
-                return index
+            match = pattern.search(buffer, line)
+            if match is not None:
+                self.match, self.start, self.end = match, match.start(), len(buffer)
+                return self._output(buffer, self.start) if self.start else index
         return self._output(buffer, max(line, len(buffer) - _LONGEST_PROMPT))
 
     def _output(self, buffer: bytes, size: int) -> int:
