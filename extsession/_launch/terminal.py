@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import select
 import signal
@@ -24,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ..errors import LaunchError
-from . import ends, marks, payload
+from . import ends, marks, payload, procfs
 from .interpreter import find
 from .local import LocalProcess, Warden, require_platform
 
@@ -32,6 +33,9 @@ from .local import LocalProcess, Warden, require_platform
 LONGEST_LINE: Final = 4095
 #: ioctl of a master: a signal for the foreground group, tty_ioctl(4), as Ctrl-C has it but without a byte in the queue
 _TIOCSIG: Final = 0x40045436
+#: how often, and after how many seconds each, it is looked whether a shell has a job
+_LOOKS: Final = 10
+_LOOK: Final = 0.002
 _IFLAG, _OFLAG, _LFLAG, _CC = 0, 1, 3, 6
 _IUTF8: Final = getattr(termios, "IUTF8", 0o40000) if sys.platform == "linux" else 0
 
@@ -45,19 +49,35 @@ class TerminalProcess(LocalProcess):
         self.master = mine.stdout
         self._slave = slave
 
-    def interrupt(self) -> None:
+    def interrupt(self, has_jobs: bool = False) -> None:
         """As Ctrl-C: SIGINT for the foreground job, or the byte, where the program wants that. OSError: it is gone.
 
         By the kernel and not by the byte where there is a choice: that stays behind whatever else the program has not
-        read yet.
+        read yet. has_jobs: it is a shell. If that is hit while it starts a job, it may go back to its prompt and leave
+        the terminal to the job, and ends when it cannot read: so wait a moment for the job, which can be hit alone.
         """
         if not termios.tcgetattr(self.master)[_LFLAG] & termios.ISIG:
             os.write(self.master, b"\x03")
             return
+        for _ in range(_LOOKS if has_jobs else 0):
+            if self.signal_job(signal.SIGINT):
+                return
+            time.sleep(_LOOK)
         try:
             fcntl.ioctl(self.master, _TIOCSIG, signal.SIGINT)
         except OSError:  # not Linux
             self.signal_job(signal.SIGINT, leader=True)
+
+    def foreground(self) -> tuple[int, float]:
+        """The foreground group, and the seconds since its leader was there: 0, infinity where that is not known."""
+        try:
+            group = os.tcgetpgrp(self.master)
+        except OSError:
+            return 0, math.inf
+        fields = procfs.stat(group) if sys.platform == "linux" else []
+        if not fields:
+            return group, math.inf
+        return group, time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[procfs.BEGAN]) * procfs.TICK
 
     def signal_job(self, number: int, leader: bool = False) -> bool:
         """Send a signal to the foreground job. False: that is the program itself (leader: it is sent to that, too)."""
@@ -72,8 +92,12 @@ class TerminalProcess(LocalProcess):
                 return False
         except ProcessLookupError:  # the first of a pipeline has ended: its number is taken as long as there is a group
             pass
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
             os.killpg(group, number)
+        except ProcessLookupError:  # it has ended
+            return False
+        except PermissionError:  # of another user, as sudo's
+            pass
         return True
 
     def is_echoing(self) -> bool:

@@ -46,9 +46,9 @@ class Definition:
     at each prompt. *plain*: the program keeps the prompt it has, `prompt`, and perhaps another inside of what is not
     complete, `more`: texts, or regular expressions; they count as the last that was printed, when nothing follows for 50 ms.
 
-    again: of a wrapped one, the line to type where the prompt before is shown once more, with the call's tag for `{prompt}`.
     setup: lines typed once. interrupt_after: seconds after the start marker, or after the line was typed, in which the
-    program may not run the code yet, so that Ctrl-C would meet it at its prompt: it waits. abort: lines typed to get out of what is not complete, after an interrupt if
+    program may not run the code yet, so that Ctrl-C would meet it at its prompt: it waits. has_jobs: it is a shell, whose jobs are
+    process groups of their own. abort: lines typed to get out of what is not complete, after an interrupt if
     `abort_interrupts`. quit: the line that ends it; "": the end of the file.
     """
 
@@ -59,12 +59,12 @@ class Definition:
     env: Mapping[str, str | None] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
     wrap: Callable[[bytes, Tags], Sequence[bytes]] | None = None
-    again: str = ""
     arm: str = ""
     split: Callable[[str], Sequence[str]] = str.splitlines
     prompt: str | re.Pattern[str] | None = None
     more: str | re.Pattern[str] | None = None
     interrupt_after: float = 0.05
+    has_jobs: bool = False
     abort: tuple[str, ...] = ()
     abort_interrupts: bool = True
     quit: str = ""
@@ -119,12 +119,14 @@ def _in_bash(source: bytes, tags: Tags) -> list[bytes]:
         pieces[-1] += _ESCAPES.get(byte) or bytes((byte,))
     prompt, start = _halves(tags.prompt, "'"), _halves(tags.start, "'")
     after = b"; __extsession %b ''" % prompt
+    if not source:  # `eval ''` would change $?
+        return [b"__extsession %b %b%b" % (prompt, start, after)]
     if len(pieces) == 1:
         return [b"__extsession %b %b; eval $'%b'%b" % (prompt, start, pieces[0], after)]
     lines = [b"__extsession_s=$? __extsession_x="]  # what follows would leave its own status in $?
     lines += [b"__extsession_x+=$'%b'" % piece for piece in pieces]
     before = b"__extsession %b %b $__extsession_s; " % (prompt, start)
-    return [*lines, b'%beval "unset __extsession_x __extsession_s; $__extsession_x"%b' % (before, after)]
+    return [*lines, b'%beval "$__extsession_x"%b' % (before, after)]
 
 
 # Python, Node.js
@@ -184,7 +186,7 @@ BASH: Final = Definition(
     setup=(inside.BASH,),
     wrap=_in_bash,
     interrupt_after=0.0,
-    again="__extsession '{prompt}' ''",  # after an open quote in `eval`, bash 5 shows the last prompt that it has made
+    has_jobs=True,
     quit="exit",
 )
 #: CPython 2.7 and 3; for newer ones, `ExtSession` does more

@@ -28,7 +28,7 @@ def run(text, tag="", start=""):
     source = codecs.BOM_UTF8 + binascii.a2b_base64("".join(pieces))
     del pieces[:]
     prompt.tag, prompt.status = tag, 1
-    sys.ps1, sys.ps2 = prompt, ""
+    sys.ps1, sys.ps2 = prompt, ""  # should Ctrl-C come in between
     try:
         sys.stdout.flush()
         sys.__stdout__.write(start)
@@ -48,6 +48,7 @@ def run(text, tag="", start=""):
             value = value.with_traceback(trace)
         sys.last_type, sys.last_value, sys.last_traceback = kind, value, trace
         sys.excepthook(kind, value, trace)
+    sys.ps1, sys.ps2 = prompt, ""  # whatever the code has made of them
     sys.stdout.flush()
     try:  # what was typed for the code, and not read, is no source
         import termios
@@ -99,11 +100,14 @@ repl.eval = function (line, context, file, done) {
 };
 """
 
-#: bash: `__extsession TAG START` prints the marker, and has the next prompt tell the status; it keeps `$?`
+#: bash: `__extsession TAG START [STATUS]` begins a call, and without START it ends one. It keeps `$?`. The end is told
+#: by itself, and by the prompt where Ctrl-C has taken the rest of the line: after an open quote in `eval`, bash 5 shows
+#: the last prompt again that it has made
 BASH: Final = (
     "stty -echo -onlcr 2>/dev/null; set +H +o history; unset HISTFILE PROMPT_COMMAND; PS1= PS2=; "
-    "__extsession() { local s=${3-$?}; case $- in *e*) s=0; esac; "  # after set -e, to return it would end the shell
-    "PS1=\"$1:\\$?:\"; "
-    "if [[ $2 ]]; then builtin printf %s \"$2\"; else "  # what was typed for the code, and not read, is no command
-    "while builtin read -t 0; do local x; IFS= builtin read -r x || break; done; fi; return $s; }"
+    '__extsession() { local s=${3-$?} x; PS1="$1:\\$?:"; if [[ $2 ]]; then builtin printf %s "$2"; else '
+    "while builtin read -t 0; do IFS= builtin read -r x || break; done; "  # typed for the code, and not read
+    "unset __extsession_s __extsession_x; "
+    'builtin printf %s "$1:$s:"; fi; '
+    "case $- in *e*) s=0; esac; return $s; }"  # after set -e, to return it would end the shell
 )

@@ -44,6 +44,12 @@ from .wire import NOTHING, OUTPUT, Search, Wire
 _SETTLED: Final = 0.05
 #: seconds for the prompt after each line that is to lead out of source that is not complete
 _WAY_OUT: Final = 0.5
+#: seconds for an answer to nothing before it is asked again
+_PATIENCE: Final = 0.25
+#: seconds after a Ctrl-C at which it is looked whether it has met anybody
+_RINGS: Final = (0.05, 0.15, 0.35, 0.75)
+#: seconds in which a process may not have become the program that it is to be
+_YOUNG: Final = 0.2
 #: seconds after which it is looked again whether a program has begun to run a call's code
 _LONG: Final = 1.0
 #: seconds for the thread to see that the program was killed
@@ -72,7 +78,6 @@ class Pump:
         self._last: Call | None = None  # whose late output it is that comes now
         self._late = 0
         self._stale: list[re.Pattern[bytes]] = []  # prompts of ours that are no output
-        self._prompt = b""  # of the last call, if it is one of ours
         self._killer: Killer | None = None
         self._owner = os.getpid()
         self._thread = threading.Thread(target=self._main, name=f"extsession-terminal-{process.pid}", daemon=True)
@@ -155,7 +160,7 @@ class Pump:
 
     def cancel(self, call: Call) -> bool:
         with self._changed:
-            if call not in self._queue:
+            if call not in self._queue or (self._current is None and call is self._queue[0]):
                 return False
             self._queue.remove(call)
             call.error = CallCancelled(f"call {call.number} was cancelled before its turn came")
@@ -245,18 +250,55 @@ class Pump:
 
     def _begin(self) -> None:
         """See the program to its first prompt of ours."""
-        definition = self._definition
-        for line in definition.setup:
+        for line in self._definition.setup:
             self._wire.type(line.encode() + b"\n")
-        call = Call(0, "", [], Tags.new(), None, None)
-        if definition.wrap is not None:
-            call.lines = definition.wrap(b"", call.tags)
-        self._turn(call)
-        self.startup += call.output.joined("stdout")
+        if self._definition.prompt is None:
+            self._agree()
+        else:
+            self._await(self._nobody(), self._search(self._nobody()), self._print_before)
         with self._changed:
             self._current = None
             self.ready = True
             self._notify()
+
+    def _nobody(self, tags: Tags | None = None) -> Call:
+        """A call that is none of the user's."""
+        return Call(0, "", [], tags or Tags.new(), None, None)
+
+    def _agree(self, longest: float | None = None) -> None:
+        """Have the program carry out nothing at all, and again until it answers: it is at its prompt then.
+
+        A line may be lost at the start, and after an interrupt: a shell that has been hit between two calls throws away
+        what it reads next. longest: seconds, after which it is killed.
+        """
+        began, pause = time.monotonic(), _PATIENCE
+        while True:
+            call = self._nobody()
+            for data, search in self._handshake(call.tags):
+                self._wire.type(data)
+                until = time.monotonic() + pause
+                event = OUTPUT
+                while event < 0 and time.monotonic() < until:
+                    event, printed = self._wire.next(search, until)
+                    if event == OUTPUT:
+                        self._print_before(printed)
+                if event < 0:
+                    break
+            else:
+                return
+            pause = min(pause * 2, _LONG)
+            if longest is not None and time.monotonic() > began + longest:
+                self._kill(Killer.PROTOCOL)
+                longest = None  # its end is seen in `next`
+
+    def _handshake(self, tags: Tags) -> list[tuple[bytes, Search]]:
+        """What is typed, and what then has to come."""
+        wrap = self._definition.wrap
+        if wrap is None:
+            return [(self._arming(tags), self._search(self._nobody(tags)))]
+        start = tags.start.encode()
+        lines = b"".join(line + b"\n" for line in wrap(b"", tags))
+        return [(lines, Search((re.compile(re.escape(start)), start))), (b"", self._end_of(tags))]
 
     def _next_call(self) -> Call:
         """Wait for one; what is printed meanwhile is late output of the last."""
@@ -288,6 +330,8 @@ class Pump:
             callbacks = self._over(call, completion)
             self._current, self._last, self._late = None, call, 0
         _deliver(call, callbacks)
+        if call.rung[1] and self._definition.prompt is None:
+            self._agree(_LAST)
 
     def _turn(self, call: Call) -> Outcome:
         """Have a call's lines carried out, up to its last prompt."""
@@ -317,28 +361,27 @@ class Pump:
         start = tags.start.encode()
         self._await(call, Search((re.compile(re.escape(start)), start)), self._print_before)
         call.takes_input, call.typed = True, time.monotonic()
-        before, self._prompt = self._prompt, tags.prompt.encode()
-        known = [self._prompt, before] if before and self._definition.again else [self._prompt]
-        patterns = [(re.compile(re.escape(head) + rb":(\d+):"), head) for head in known]
-        self._stale = [pattern for pattern, _ in patterns]
-        search = Search(*patterns, on_held=lambda data: self._hold(call, data))
-        while True:
-            index, found = self._await(call, search, lambda data: self._print(call, data))
-            if index == 0:
-                break
-            self._wire.type(self._definition.again.format(prompt=tags.prompt).encode() + b"\n")
+        search = self._end_of(tags, lambda data: self._hold(call, data))
+        _, found = self._await(call, search, lambda data: self._print(call, data))
         call.status = int(found.split(b":")[1])
+
+    def _end_of(self, tags: Tags, on_held: Callable[[bytes], None] | None = None) -> Search:
+        """For the prompt of a wrapped call: after a status."""
+        head = tags.prompt.encode()
+        prompt = re.compile(re.escape(head) + rb":(\d+):")
+        self._stale = [*self._stale[-1:], prompt]
+        return Search((prompt, head), on_held=on_held)
+
+    def _arming(self, tags: Tags) -> bytes:
+        self._stale = [re.compile(re.escape(each.encode())) for each in (tags.prompt, tags.more)]
+        return self._definition.arm.format(prompt=tags.prompt, more=tags.more).encode() + b"\n"
 
     def _turn_typed(self, call: Call) -> None:
         """Piece by piece, each at a prompt; what is printed in between is output, the prompts are not."""
         definition, tags = self._definition, call.tags
         search = self._search(call)
         if definition.arm:
-            arm = definition.arm.format(prompt=tags.prompt, more=tags.more).encode()
-            self._wire.type(arm + b"\n")
-            self._stale = [re.compile(re.escape(each.encode())) for each in (tags.prompt, tags.more)]
-            self._await(call, search, self._print_before)
-        elif not self.ready:
+            self._wire.type(self._arming(tags))
             self._await(call, search, self._print_before)
         index = 0
         for number, line in enumerate(call.lines, 1):
@@ -373,11 +416,12 @@ class Pump:
         """The last prompt was that inside of something: get out, and say so. The program ends if there is no way out."""
         definition = self._definition
         call.is_unfinished = True  # should the program end of this
-        ways: list[str | None] = [None] if definition.abort_interrupts else []
+        ways: list[str | None] = [None, None, None] if definition.abort_interrupts else []
         ways += definition.abort
         for way in ways:
             if way is None:
-                self._interrupt()
+                self._pass(search, definition.interrupt_after)  # it is to be at its prompt
+                self._interrupt(call)
             else:
                 self._wire.type(way.encode() + b"\n")
             until = time.monotonic() + _WAY_OUT
@@ -390,6 +434,11 @@ class Pump:
                     break  # still inside
         self._kill(Killer.PROTOCOL)
         self._await(call, search, lambda data: None)
+
+    def _pass(self, search: Search, pause: float) -> None:
+        until = time.monotonic() + pause
+        while time.monotonic() < until:
+            self._wire.next(search, until)
 
     # waiting
 
@@ -418,6 +467,7 @@ class Pump:
 
     def _next_deadline(self, call: Call) -> float | None:
         due = [] if call.deadline is None else [call.deadline]
+        due += call.rings[:1]
         if call.to_interrupt:
             due.append(time.monotonic() + self._until_it_runs(call))
         return min(due, default=None)
@@ -438,15 +488,34 @@ class Pump:
         if call.to_interrupt and not self._until_it_runs(call):
             call.to_interrupt = False
             call.interrupted = True
-            self._interrupt()
+            self._interrupt(call)
+        if call.rings and time.monotonic() >= call.rings[0]:
+            self._ring_again(call)
         if call.deadline is not None and time.monotonic() >= call.deadline:
             self._climb(call)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, call: Call) -> None:
         self._wire.forget_typed()
         self._process.drop_typed()  # as Ctrl-C does (no NOFLSH): it was for what is interrupted
+        now = time.monotonic()
+        call.rings = [now + pause for pause in _RINGS]
+        self._ring(call)
+
+    def _ring(self, call: Call) -> None:
+        call.rung = self._process.foreground()
         with contextlib.suppress(OSError):
-            self._process.interrupt()
+            self._process.interrupt(self._definition.has_jobs)
+
+    def _ring_again(self, call: Call) -> None:
+        """Ctrl-C once more, where the last has met nobody: a shell that was about to start a job, or a process that was
+        about to become one, which forgets what came before its exec.
+        """
+        call.rings.pop(0)
+        group, age = call.rung
+        if age < _YOUNG or self._process.foreground()[0] != group:
+            self._ring(call)
+        else:
+            call.rings.clear()
 
     def _climb(self, call: Call) -> None:
         """The next step of the ladder: Ctrl-C, SIGTERM and SIGKILL for the foreground job, then SIGKILL for all."""
@@ -455,7 +524,7 @@ class Pump:
         if not call.steps:
             call.steps = (Step.INTERRUPT,)
             call.deadline = now + self.ladder.interrupt
-            self._interrupt()
+            self._interrupt(call)
         elif call.steps[-1] is Step.INTERRUPT:
             call.steps += (Step.TERMINATE,)
             call.deadline = now + self.ladder.terminate

@@ -38,6 +38,8 @@ class Call:
         self.to_interrupt = False  # by any thread
         self.is_exit = False  # it is none of the user's, and ends the program
         self.interrupted = False
+        self.rung: tuple[int, float] = (0, 0.0)  # whom the last Ctrl-C has met: see `TerminalProcess.foreground`; 0: none was sent
+        self.rings: list[float] = []  # when to look whether it has to be sent again
         self.cause: Outcome | None = None  # why the ladder was begun
         self.deadline: float | None = None  # of its next step
         self.steps: tuple[Step, ...] = ()
