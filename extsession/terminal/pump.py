@@ -181,17 +181,15 @@ class Pump:
                 raise self.error
             self._process.resize(rows, columns)
 
-    def terminate(self) -> None:
-        """SIGHUP, as of a terminal that is closed, and SIGTERM, for the foreground job and the program."""
+    def terminate(self, number: signal.Signals) -> None:
+        """Send a signal to the foreground job and the program."""
         with self._changed:
             if self.error is not None or self._owner != os.getpid():
                 return
             self._killer = Killer.CALLER
-            process = self._process
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                process.signal_job(number)
-                if process.pid is not None:
-                    process.signal(process.pid, number)
+            self._process.signal_job(number)
+            if self._process.pid is not None:
+                self._process.signal(self._process.pid, number)
 
     def kill(self) -> None:
         """SIGKILL for all that the program has started, and itself. Does not wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -144,10 +145,14 @@ class TerminalSession:
         return self._pump.interrupt(None)
 
     def terminate(self) -> None:
-        """SIGTERM and SIGHUP for the program and its foreground job; if it has not ended then, kill()."""
-        self._pump.terminate()
-        if not self._pump.join(self._pump.ladder.terminate):
-            self.kill()
+        """Have the program and its foreground job end: by SIGTERM, then by SIGHUP, as of a terminal that is closed, since
+        shells ignore the other; if it has not ended then, kill().
+        """
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._pump.terminate(number)
+            if self._pump.join(self._pump.ladder.terminate / 2):
+                return
+        self.kill()
 
     def kill(self) -> None:
         """End the program and all that it has started, and wait until that is done. Calls end as KILLED."""
