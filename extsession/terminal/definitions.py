@@ -44,12 +44,13 @@ class Definition:
     marker, run the source, and have the prompt tell its status. *armed*: before each call, the line `arm` sets the
     prompts (`{prompt}` and `{more}` stand for them), then the pieces that `split` makes of the source are typed, one
     at each prompt. *plain*: the program keeps the prompt it has, `prompt`, and perhaps another inside of what is not
-    complete, `more`: texts, or regular expressions; they count as the last that was printed, when nothing follows for 50 ms.
+    complete, `more`: texts, or regular expressions; they count as the last that was printed, when nothing follows for
+    50 ms.
 
     setup: lines typed once. interrupt_after: seconds after the start marker, or after the line was typed, in which the
-    program may not run the code yet, so that Ctrl-C would meet it at its prompt: it waits. has_jobs: it is a shell, whose jobs are
-    process groups of their own. abort: lines typed to get out of what is not complete, after an interrupt if
-    `abort_interrupts`. quit: the line that ends it; "": the end of the file.
+    program may not run the code yet, so that Ctrl-C would meet it at its prompt: it waits. has_jobs: it is a shell,
+    whose jobs are process groups of their own. abort: lines typed to get out of what is not complete, after
+    interrupts if `abort_interrupts`. quit: what ends it, as source; "": the end of the file.
     """
 
     name: str
@@ -122,9 +123,9 @@ def _in_bash(source: bytes, tags: Tags) -> list[bytes]:
     if not source:  # `eval ''` would change $?
         return [b"__extsession %b %b%b" % (prompt, start, after)]
     if len(pieces) == 1:
-        return [b"__extsession %b %b; eval $'%b'%b" % (prompt, start, pieces[0], after)]
+        return [b"__extsession %b %b; eval $'%b'%b" % (prompt, start, bytes(pieces[0]), after)]
     lines = [b"__extsession_s=$? __extsession_x="]  # what follows would leave its own status in $?
-    lines += [b"__extsession_x+=$'%b'" % piece for piece in pieces]
+    lines += [b"__extsession_x+=$'%b'" % bytes(piece) for piece in pieces]
     before = b"__extsession %b %b $__extsession_s; " % (prompt, start)
     return [*lines, b'%beval "$__extsession_x"%b' % (before, after)]
 
@@ -152,8 +153,9 @@ def _in_node(source: bytes, tags: Tags) -> list[bytes]:
 
 # gdb
 
-_GDB_BLOCK: Final = re.compile(r"\s*(?:(?:define|document|commands|if|while)\b|(?:python|py|guile|gu|compile code)\s*$)")
-_GDB_OPAQUE: Final = re.compile(r"\s*(?:document\b|(?:python|py|guile|gu|compile code)\s*$)")
+_OTHER_LANGUAGE: Final = r"(?:python|py|guile|gu|compile code)\s*$"
+_GDB_BLOCK: Final = re.compile(rf"\s*(?:(?:define|document|commands|if|while)\b|{_OTHER_LANGUAGE})")
+_GDB_OPAQUE: Final = re.compile(rf"\s*(?:document\b|{_OTHER_LANGUAGE})")
 
 
 def _gdb_pieces(source: str) -> list[str]:

@@ -38,7 +38,7 @@ class Call:
         self.to_interrupt = False  # by any thread
         self.is_exit = False  # it is none of the user's, and ends the program
         self.interrupted = False
-        self.rung: tuple[int, float] = (0, 0.0)  # whom the last Ctrl-C has met: see `TerminalProcess.foreground`; 0: none was sent
+        self.rung: tuple[int, float] = (0, 0.0)  # `TerminalProcess.foreground` at the last Ctrl-C; 0.0: none was sent
         self.rings: list[float] = []  # when to look whether it has to be sent again
         self.cause: Outcome | None = None  # why the ladder was begun
         self.deadline: float | None = None  # of its next step
@@ -176,6 +176,10 @@ class TerminalResults:
         """The output as it comes, from its beginning, until the call is over. As bytes of the terminal: `raw`."""
         events = self._call.output.events
         index = 0
+
+        def has_more() -> bool:
+            return len(events) > index or self.done
+
         while True:
             is_over = self.done
             while index < len(events):
@@ -185,7 +189,7 @@ class TerminalResults:
                 index += 1
             if is_over:
                 return
-            self._pump.wait_until(lambda: len(events) > index or self.done, None)
+            self._pump.wait_until(has_more, None)
 
     def __iter__(self) -> Iterator[OutputChunk]:
         return self.chunks()

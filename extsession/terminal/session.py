@@ -50,8 +50,8 @@ class TerminalSession:
     one that they have, a text or a compiled pattern; more: that inside of source that is not complete.
     cwd: its current directory; None: the caller's. env: its whole environment, None: the caller's; what tells
     programs that the terminal is a plain one is put in (docs/terminal.md), but not over what `env` says.
-    timeout: seconds for calls that do not say; None sets no end. size: rows and columns. term: TERM, where `env` has none.
-    encoding: of what is typed and printed. output_limit: bytes of output kept for each call, None for no end.
+    timeout: seconds for calls that do not say; None sets no end. size: rows and columns. term: TERM, where `env` has
+    none. encoding: of what is typed and printed. output_limit: bytes of output kept for each call, None for no end.
     ladder: how long a call that must end is given. start_timeout: seconds until the first prompt.
 
     Raises LaunchError, which names the command and has what it printed, if it cannot be started or shows no prompt.
@@ -145,8 +145,8 @@ class TerminalSession:
         return self._pump.interrupt(None)
 
     def terminate(self) -> None:
-        """Have the program and its foreground job end: by SIGTERM, then by SIGHUP, as of a terminal that is closed, since
-        shells ignore the other; if it has not ended then, kill().
+        """Have the program and its foreground job end: by SIGTERM, then by SIGHUP, as of a terminal that is closed,
+        since shells ignore the other; if it has not ended then, kill().
         """
         for number in (signal.SIGTERM, signal.SIGHUP):
             self._pump.terminate(number)

@@ -12,13 +12,20 @@ import re
 import select
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pexpect
+from pexpect.expect import searcher_re
 from pexpect.spawnbase import SpawnBase
 
 from .._launch.base import ExitReport
 from .._launch.terminal import TerminalProcess
+
+if TYPE_CHECKING:
+    _Spawn = SpawnBase[bytes]
+    _Searcher = searcher_re[bytes]
+else:
+    _Spawn, _Searcher = SpawnBase, searcher_re
 
 #: bytes that are taken in one step
 _READ: Final = 65536
@@ -31,14 +38,12 @@ _TIMEOUT_INDEX: Final = 1000
 _OUTPUT_INDEX: Final = 1001
 
 
-class Search:
+class Search(_Searcher):
     """Looks for patterns, of which each match begins with its `head`: bytes that are held back when they come last.
 
-    at_end: a match, of a pattern that ends in \\Z, counts only as the last that was printed. on_held: is told what is held back.
+    at_end: a match, of a pattern that ends in \\Z, counts only as the last that was printed. on_held: is told what is
+    held back.
     """
-
-    eof_index = -1
-    timeout_index = _TIMEOUT_INDEX
 
     def __init__(
         self,
@@ -46,14 +51,16 @@ class Search:
         at_end: bool = False,
         on_held: Callable[[bytes], object] | None = None,
     ) -> None:
+        super().__init__([])
+        self.timeout_index = _TIMEOUT_INDEX
         self._patterns = patterns
         self.at_end = at_end
         self._on_held = on_held
         self._longest = max((len(head) + 16 for _, head in patterns), default=0)
+        self.match: Any = None
         self.start = self.end = 0
-        self.match: re.Match[bytes] | None = None
 
-    def search(self, buffer: bytes, _fresh: int, _window: int | None = None) -> int:
+    def search(self, buffer: bytes, freshlen: int, searchwindowsize: int | None = None) -> int:
         """As pexpect's own searchers do; what is output is a match, too."""
         if not buffer:
             return -1
@@ -98,7 +105,7 @@ class Search:
 _LONGEST_PROMPT: Final = 1024
 
 
-class Wire(SpawnBase):  # type: ignore[misc]
+class Wire(_Spawn):
     """The program's terminal, its end, and a way to be woken, as one thing to wait for."""
 
     def __init__(self, process: TerminalProcess) -> None:
@@ -147,6 +154,7 @@ class Wire(SpawnBase):  # type: ignore[misc]
         index = self.expect_loop(search, timeout)
         if index == _TIMEOUT_INDEX:
             return NOTHING, b""
+        assert isinstance(self.after, bytes)
         return (OUTPUT if index == _OUTPUT_INDEX else index), self.after
 
     def put_back(self, data: bytes) -> None:
@@ -231,6 +239,15 @@ class Wire(SpawnBase):  # type: ignore[misc]
         except BlockingIOError:
             return
 
+    def await_end(self, timeout: float) -> None:
+        """Wait for the end of a program that was killed, and for nothing else."""
+        poll = select.poll()
+        poll.register(self.process.leash, select.POLLIN)
+        until = time.monotonic() + timeout
+        while self.report is None and time.monotonic() < until:
+            poll.poll(max(0.0, until - time.monotonic()) * 1000)
+            self._read_leash()
+
     def close(self) -> None:
         """Let go of the descriptors."""
         if not self.closed:
@@ -239,6 +256,6 @@ class Wire(SpawnBase):  # type: ignore[misc]
             os.close(self._bell)
             os.close(self._ring)
 
-    def isalive(self) -> Any:
+    def isalive(self) -> bool:
         """For pexpect."""
         return self.report is None

@@ -277,7 +277,7 @@ def test_psql(server: tuple[str, str]) -> None:
 
 
 def test_psql_without_a_server() -> None:
-    with pytest.raises(LaunchError, match="could not connect|connection to server") as caught:
+    with pytest.raises(LaunchError, match=r"could not connect|connection to server") as caught:
         TerminalSession([find("psql"), "-h", "/no/such/folder"])
     assert "No such file" in str(caught.value.stderr)
 
