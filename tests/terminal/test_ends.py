@@ -284,3 +284,20 @@ def test_the_program_is_what_a_login_makes_of_it() -> None:
     assert blocked == "set()\n"
     assert int(ignored, 16) & (1 << (signal.SIGINT - 1) | 1 << (signal.SIGPIPE - 1)) == 0
     assert set(fds) <= {"0", "1", "2", "255"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_error_of_ours_is_shown_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: shown.append(error[1]))
+    session = TerminalSession("bash")
+    process = psutil.Process(session.pid)
+
+    def fail(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("extsession.terminal.wire.Wire._read", fail)
+    results = session.execute("echo x").wait(SOON)
+    assert isinstance(results.error, SessionDied)
+    assert [type(error) for error in shown] == [ZeroDivisionError]
+    assert_gone([process])
