@@ -56,9 +56,12 @@ class TerminalProcess(LocalProcess):
         read yet. has_jobs: it is a shell. If that is hit while it starts a job, it may go back to its prompt and leave
         the terminal to the job, and ends when it cannot read: so wait a moment for the job, which can be hit alone.
         """
-        if not termios.tcgetattr(self.master)[_LFLAG] & termios.ISIG:
-            os.write(self.master, b"\x03")
-            return
+        try:
+            if not termios.tcgetattr(self.master)[_LFLAG] & termios.ISIG:
+                os.write(self.master, b"\x03")
+                return
+        except termios.error as error:
+            raise OSError(*error.args) from error
         for _ in range(_LOOKS if has_jobs else 0):
             if self.signal_job(signal.SIGINT):
                 return

@@ -163,14 +163,18 @@ class TerminalResults:
         while True:
             seen = self._pump.count
             is_over = self.done
+            began = time.monotonic()
             found = self.partial
             if text in found:
                 return found
+            cost = time.monotonic() - began
             if is_over:
                 raise EOFError(f"call {self.number} is over, and has not printed {text!r}")
             left = None if deadline is None else deadline - time.monotonic()
             if not self._pump.wait_until(lambda seen=seen: self._pump.count != seen, left):
                 raise TimeoutError(f"call {self.number} has not printed {text!r} after {timeout} s")
+            if cost > 0.001:  # of a flood: to look at all of it for each piece would take longer and longer
+                self._pump.wait_until(lambda: self.done, cost)
 
     def chunks(self) -> Iterator[OutputChunk]:
         """The output as it comes, from its beginning, until the call is over. As bytes of the terminal: `raw`."""

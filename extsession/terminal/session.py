@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from .._engine.core import check_limit
 from .._launch import environment
 from .._launch.terminal import start
 from ..errors import ExtSessionError, LaunchError
@@ -37,6 +39,18 @@ _ENVIRONMENT: Final = {
 _NOT_INHERITED: Final = ("LINES", "COLUMNS")
 #: control characters that a terminal acts on, or may: typed source has none of them
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Unsaid(enum.Enum):
+    """An argument that was not given, where None means something."""
+
+    UNSAID = "unsaid"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+UNSAID: Final = Unsaid.UNSAID
 
 
 class TerminalSession:
@@ -75,8 +89,8 @@ class TerminalSession:
     ) -> None:
         self._definition = _definition(command, prompt, more)
         self._timeout = optional_seconds(timeout, "timeout")
-        self._encoding = encoding
-        self._limit = output_limit
+        self._encoding = _encoding(encoding)
+        self._limit = check_limit(output_limit)
         self._count = 0
         arguments = self._definition.command_line()
         start_timeout = optional_seconds(start_timeout, "start_timeout")
@@ -95,17 +109,18 @@ class TerminalSession:
     # running code
 
     def execute(
-        self, source: str, *, timeout: float | None = -1, output_limit: int | None = -1
+        self, source: str, *, timeout: float | Unsaid | None = UNSAID, output_limit: int | Unsaid | None = UNSAID
     ) -> TerminalResults:
         """Queue `source` for the program and return at once.
 
         timeout: seconds from its turn on, after which the ladder is begun: Ctrl-C, then SIGTERM, then SIGKILL for the
-        foreground job, then the end of all; None sets no end. output_limit: instead of the session's.
+        foreground job, then the end of all; None sets no end. output_limit: bytes of output that are kept. Both are the
+        session's where they are not said.
         Raises SessionDied if the program has ended; ValueError for source that cannot be typed for this program: a
         line of more than 4095 bytes, a control character.
         """
-        seconds = self._timeout if timeout == -1 else optional_seconds(timeout, "timeout")
-        limit = self._limit if output_limit == -1 else output_limit
+        seconds = self._timeout if timeout is UNSAID else optional_seconds(timeout, "timeout")
+        limit = self._limit if output_limit is UNSAID else check_limit(output_limit)
         tags = Tags.new()
         lines = self._lines(source, tags)
         with self._pump.lock:
@@ -115,6 +130,8 @@ class TerminalSession:
         return TerminalResults(call, self._pump)
 
     def _lines(self, source: str, tags: Tags) -> Sequence[bytes]:
+        if not isinstance(source, str):
+            raise TypeError(f"source is a str, not {type(source).__name__}")
         definition = self._definition
         text = source.replace("\r\n", "\n")
         if definition.wrap is not None:
@@ -231,6 +248,13 @@ def _definition(command: Any, prompt: Any, more: Any) -> Definition:
     if found is None:
         raise ValueError(f"{words[0]!r} is not known: say what its prompt is (prompt=), or give a Definition")
     return found if more is None else replace(found, more=more)
+
+
+def _encoding(name: str) -> str:
+    """LookupError, or ValueError for one that a terminal, which looks for line ends, cannot have."""
+    if "\n~".encode(name) != b"\n~":
+        raise ValueError(f"a terminal needs an encoding that has ASCII in it, which {name!r} has not")
+    return name
 
 
 def _environment(definition: Definition, env: Mapping[str, str] | None, term: str) -> dict[bytes, bytes]:

@@ -139,6 +139,13 @@ def test_a_program_that_lets_go_of_its_terminal_is_still_ended() -> None:
     assert results.outcome is Outcome.KILLED
 
 
+def test_a_timeout_where_the_terminal_was_let_go_of() -> None:
+    with TerminalSession("bash") as session:
+        results = run(session, "exec </dev/null >/dev/null 2>&1 sleep 95", timeout=0.2)
+        assert results.timed_out
+        assert not results.completion.survived
+
+
 def test_the_death_of_the_warden_ends_the_program() -> None:
     with TerminalSession("bash") as session:
         process = psutil.Process(session.pid)
@@ -252,7 +259,7 @@ def test_sessions_at_the_same_time() -> None:
     ("command", "options", "text"),
     [
         ("/no/such/program", {"prompt": "> "}, "'/no/such/program': No such file"),
-        ("no-such-program", {"prompt": "> "}, "'no-such-program': No such file"),
+        ("no-such-program", {"prompt": "> ", "env": {"PATH": "/usr/bin:/bin"}}, "'no-such-program': No such file"),
         ("/etc/passwd", {"prompt": "> "}, "'/etc/passwd': Permission denied"),
         (BASH, {"cwd": "/no/such/folder"}, "No such file or directory: '/no/such/folder'"),
         (BASH, {"env": {"A=B": "c"}}, "illegal environment variable"),

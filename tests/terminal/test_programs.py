@@ -109,7 +109,7 @@ class TestPython:
         assert output(python, "1") == "1\n"
 
     def test_interrupts_at_any_moment(self, python: TerminalSession) -> None:
-        for number in range(20):
+        for number in range(10):
             results = python.execute("for i in range(%d): pass" % (1000 * number))
             results.interrupt()
             results.wait(SOON)
@@ -359,3 +359,24 @@ def test_commands_that_are_none(command: object, error: type[Exception]) -> None
 def test_a_prompt_for_a_definition_is_refused() -> None:
     with pytest.raises(TypeError, match="Definition"):
         TerminalSession(SQLITE, prompt="> ")
+
+
+def test_options_are_checked() -> None:
+    for options, error in (
+        ({"encoding": "utf-16"}, ValueError),
+        ({"encoding": "no-such"}, LookupError),
+        ({"size": (0, 80)}, ValueError),
+        ({"timeout": -1}, ValueError),
+        ({"output_limit": -5}, ValueError),
+    ):
+        with pytest.raises(error):
+            TerminalSession("bash", **options)  # type: ignore[arg-type]
+    with TerminalSession("bash", encoding="latin-1") as session:
+        assert output(session, "printf '\\351'; printf \u00e9 | od -An -tx1") == "\u00e9 e9\n"
+        with pytest.raises(UnicodeEncodeError):
+            session.execute("\u6f22")
+        with pytest.raises(TypeError):
+            session.execute(5)  # type: ignore[arg-type]
+        for timeout in (-1, "1"):
+            with pytest.raises((TypeError, ValueError)):
+                session.execute("true", timeout=timeout)  # type: ignore[arg-type]
