@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import secrets
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -49,7 +50,8 @@ class Definition:
 
     setup: lines typed once. interrupt_after: seconds after the start marker, or after the line was typed, in which the
     program may not run the code yet, so that Ctrl-C would meet it at its prompt: it waits. has_jobs: it is a shell,
-    whose jobs are process groups of their own. abort: lines typed to get out of what is not complete, after
+    whose jobs are process groups of their own. bell: a signal that does nothing but make it look for a Ctrl-C that it
+    may have missed. abort: lines typed to get out of what is not complete, after
     interrupts if `abort_interrupts`. quit: what ends it, as source; "": the end of the file.
     """
 
@@ -66,6 +68,7 @@ class Definition:
     more: str | re.Pattern[str] | None = None
     interrupt_after: float = 0.05
     has_jobs: bool = False
+    bell: signal.Signals | None = None
     abort: tuple[str, ...] = ()
     abort_interrupts: bool = True
     quit: str = ""
@@ -200,6 +203,7 @@ PYTHON: Final = Definition(
     env={"PYTHON_BASIC_REPL": "1"},
     wrap=_in_python,
     interrupt_after=0.0,
+    bell=signal.SIGURG,
     quit="raise SystemExit",
 )
 #: Node.js, from 12 on

@@ -11,7 +11,7 @@ from typing import Final
 
 #: CPython 2.7 and 3: `sys.modules["__extsession__"]`. Executed by -c, in a scope of its own.
 PYTHON: Final = r'''
-import __future__, __main__, ast, binascii, codecs, sys, types
+import __future__, __main__, ast, binascii, codecs, signal, sys, types
 class Prompt(object):
     tag, status = "", 0
     def __str__(self):
@@ -55,6 +55,10 @@ def run(text, tag="", start=""):
         termios.tcflush(0, termios.TCIFLUSH)
     except Exception:
         pass
+# CPython looks for signals between bytecodes: a Ctrl-C after its last look, and before the system call that the code
+# blocks in, is seen when that returns. This signal, which is ignored by default, makes it return.
+if signal.getsignal(signal.SIGURG) == signal.SIG_DFL:
+    signal.signal(signal.SIGURG, lambda *_: None)
 module = types.ModuleType("__extsession__")
 module.run = run
 sys.modules["__extsession__"] = module

@@ -103,10 +103,13 @@ class Steps:
         about to become one, which forgets what came before its exec.
         """
         call.rings.pop(0)
+        bell = self._definition.bell
+        if bell is not None:
+            self._process.signal_job(bell, leader=True)
         group, age = call.rung
         if age < _YOUNG or self._process.foreground()[0] != group:
             self._ring(call)
-        else:
+        elif bell is None:
             call.rings.clear()
 
     def _climb(self, call: Call) -> None:
