@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from extsession import CallCancelled, Ladder, NotReady, Outcome, Step
-from extsession.terminal import TerminalSession
+from extsession.terminal import BASH, TerminalSession
 
 from .conftest import SOON, find, output, run
 
@@ -377,3 +378,16 @@ def test_environment_and_directory(tmp_path: Path) -> None:
         assert output(session, "echo $WHO $TERM $PAGER ${HOME-none}; pwd; stty size") == (
             f"me vt100 cat none\n{tmp_path}\n10 40\n"
         )
+
+
+def test_a_shell_behind_another_terminal() -> None:
+    """As by `ssh -tt`: what is typed first is shown by the inner terminal, and is no start, prompt or output."""
+    command = (find("script"), "-qc", "bash --noediting --norc --noprofile", "/dev/null")
+    definition = replace(BASH, command=command, arguments=())
+    with TerminalSession(definition, ladder=Ladder(1.0, 1.0)) as session:
+        results = run(session, "echo one; seq 2; false")
+        assert (results.raw, results.exit_code) == (b"one\n1\n2\n", 1)
+        assert run(session, "sleep 97", timeout=0.3).completion.steps == (Step.INTERRUPT,)
+        results = session.execute("read x; echo got $x")
+        results.writeline("it")
+        assert results.wait(SOON).output == "got it\n"
