@@ -26,6 +26,14 @@ LINES = {
         r"import os; os\.abort\(\) -> SessionDied: the session crashed \(SIGABRT\).*",
         r"sorted\(data\)\[-1\], total -> \(9, 3\.875\)",
     ],
+    "bash_session.py": [
+        r"in a folder of its own: 3 lines, status 0",
+        r"a failure: status 2, .*No such file or directory",
+        r"the prompt is no output: '\$ '",
+        r"asked: 'your name\? '; answered: hello reader",
+        r"too slow: timed out, after interrupt; still alive: True",
+        r"left behind: nothing",
+    ],
     "branch_and_rollback.py": [
         r"loss at the start: \d+\.\d+",
         r"best rate of ten: 0\.16, loss \d\.\de-\d+",
