@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         async_extexec,
         async_run_script,
     )
+    from ._engine.ansi import strip as without_escapes
     from ._engine.command import Action as StopAction
     from ._engine.command import Cause as StopCause
     from ._engine.command import StopTimes
@@ -77,13 +78,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: name -> the module that has it, and its name there: what is imported by those who use it only
-_COMMANDS = {
+_LAZY = {
     "CommandSpec": ("_launch.command", "CommandSpec"),
     "RunningCommand": ("_sync.command", "RunningCommand"),
     "StopAction": ("_engine.command", "Action"),
     "StopCause": ("_engine.command", "Cause"),
     "StopTimes": ("_engine.command", "StopTimes"),
     "WarmPython": ("_launch.command", "WarmPython"),
+    "without_escapes": ("_engine.ansi", "strip"),
 }
 _ASYNC = (
     "AsyncExtEval",
@@ -175,6 +177,7 @@ __all__ = [
     "run_script",
     "templates",
     "warm_up",
+    "without_escapes",
 ]
 
 
@@ -183,7 +186,7 @@ def __getattr__(name: str) -> Any:
         from . import _aio
 
         return getattr(_aio, name)
-    if name in _COMMANDS:
-        module, there = _COMMANDS[name]
+    if name in _LAZY:
+        module, there = _LAZY[name]
         return getattr(importlib.import_module(f"{__name__}.{module}"), there)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,17 +7,10 @@ import re
 import threading
 from typing import Any, Final
 
-#: ECMA-48: control sequences, strings of the terminal up to their end, and the short ones
-_ESCAPES: Final = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])"
-)
-#: the beginning of one, at the end of a text
-_CUT: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
+from .. import without_escapes
 
-
-def without_escapes(text: str) -> str:
-    """Text without the ANSI escape sequences in it."""
-    return _ESCAPES.sub("", text) if "\x1b" in text else text
+#: the beginning of a control sequence (ECMA-48), at the end of a text
+_CUT: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)\Z")
 
 
 class Text:
