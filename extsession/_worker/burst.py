@@ -25,7 +25,7 @@ from _thread import get_ident
 from .._protocol import messages
 from .descriptors import to_high
 from .streams import Router, same_file
-from .trace import is_ours
+from .trace import is_ours, is_swallowed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,8 +202,11 @@ class Burst:
         # Inside our own code a text stream may be in the middle of a write. Who wrote to the watched pipe then
         # was another process, whose order beside ours is nobody's; the controller rings again.
         self._rung = True
-        if self.active and frame is not None and not is_ours(frame) and get_ident() == self._router.main:
-            self.leave()
+        if frame is not None and not is_ours(frame) and get_ident() == self._router.main:
+            if self.active:
+                self.leave()
+            if self._router.interrupted and not is_swallowed(frame):
+                self._router.take_interrupt()  # it came in a frame of ours, and no other has taken it since
 
 
 def _holders(fd: int) -> int:

@@ -18,7 +18,7 @@ from .._protocol.faults import CannotTravel
 from . import stdin
 from .accounts import Accounts
 from .evaluate import Evaluator, exit_status
-from .trace import is_ours
+from .trace import is_ours, is_swallowed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -403,6 +403,9 @@ class Server:
             return
         if frame is not None and is_ours(frame) and frame.f_code not in _LAUNCH:
             self.router.interrupted = True
+            return
+        if is_swallowed(frame):
+            self.router.interrupted = True  # the controller rings again in a moment: see Burst.on_bell
             return
         raise KeyboardInterrupt
 

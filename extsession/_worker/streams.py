@@ -281,8 +281,8 @@ class Router:
                 os.dup2(pipe, stream)
 
     def take_interrupt(self) -> None:
-        """Raise what came while our own code ran. Called where the user's code goes on."""
-        if self.interrupted:
+        """Raise what came while our own code ran. Called where the user's code goes on: nothing happens in threads."""
+        if self.interrupted and get_ident() == self.main:
             self.interrupted = False
             raise KeyboardInterrupt
 
@@ -351,6 +351,8 @@ def _text_writer(router: Router, stream: int, text: Any) -> Any:
         if type(string) is str and router.owner() != router.call:
             # not through the text layer: it may hold text of the running call
             router.write(stream, string.encode(text.encoding, text.errors))
+            if router.interrupted:
+                router.take_interrupt()
             return len(string)
         return plain(text, string)  # type: ignore[no-any-return]
 

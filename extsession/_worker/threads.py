@@ -40,6 +40,8 @@ def _noting(plain: Any, router: Router) -> Any:
             started = plain(*args, **kwargs)
             ident = started if isinstance(started, int) else started.ident
             router.started_thread(ident, router.owner())
+        if router.interrupted:
+            router.take_interrupt()
         return started
 
     start.__name__ = plain.__name__

@@ -24,6 +24,20 @@ def is_ours(frame: FrameType) -> bool:
     return name == _PACKAGE or (type(name) is str and name.startswith(_ROOT + "_"))
 
 
+def is_swallowed(frame: FrameType | None) -> bool:
+    """Whether what is raised in a frame gets lost: in a finalizer, or in what removes dead references from the weak
+    collections of the standard library, the interpreter only prints it ("Exception ignored in").
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or (
+            code.co_name in ("_remove", "remove") and code.co_filename.endswith(("weakref.py", "_weakrefset.py"))
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def traceback_of(error: BaseException) -> Any:
     """Its `__traceback__`, without asking its class, which may raise."""
     return _TRACEBACK.__get__(error)

@@ -222,6 +222,39 @@ class mock:
         until(lambda: first.stdout + first.late_stdout == "late\n")  # noqa: B023
 
 
+def test_an_interrupt_is_the_main_threads_own_and_is_never_swallowed(session: ExtSession) -> None:
+    """It may come while a thread is started, prints, or is taken out of a weak collection. Seen in a soak."""
+    endless = "import threading\nwhile True:\n t = threading.Thread(target=print, args=('A',)); t.start(); t.join()"
+    for n in range(150):
+        results = session.execute(endless)
+        time.sleep(n % 50 / 5000)  # anywhere
+        results.interrupt()
+        # in Thread.join() of Python up to 3.12 it becomes "release unlocked lock" now and then, with itself as the context
+        assert results.wait(10).outcome in (Outcome.INTERRUPTED, Outcome.FAILED)
+        assert "KeyboardInterrupt" in results.stderr
+        assert "Exception ignored" not in results.stderr
+        assert "Exception in thread" not in results.stderr
+
+
+def test_an_interrupt_in_a_finalizer(session: ExtSession) -> None:
+    source = """
+import time
+class Slow:
+    def __del__(self):
+        print("begun", flush=True)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end: pass
+slow = Slow()
+del slow
+time.sleep(60)
+"""
+    results = session.execute(source)
+    until(lambda: results.stdout == "begun\n" if results.done else any("begun" in each.text for each in results.events))
+    results.interrupt()
+    assert results.wait(20).outcome is Outcome.INTERRUPTED
+    assert "ignored" not in results.stderr
+
+
 def test_the_functions_that_start_threads_are_as_ever(session: ExtSession) -> None:
     source = "import _thread, threading; print(_thread.start_new_thread.__name__, threading.Thread(target=print).start())"
     assert out(session, source) in ("\nstart_new_thread None\n", "start_new_thread None\n\n")
