@@ -26,6 +26,7 @@ class CommandSpec:
 
     argv: as the command sees it; executable: the file. cwd, env: None means this process's. stdin: at its end, a pipe
     of ours, or this process's own. terminals: of this process, that stdout and stderr are to be like; None: a pipe.
+    output: read by us, or this process's own stdout and stderr, which leaves nothing to be read.
     own_group: it leads a process group; else it stays in ours.
     """
 
@@ -35,11 +36,12 @@ class CommandSpec:
     env: Mapping[str, str] | None = None
     stdin: Literal["end", "pipe", "inherit"] = "end"
     terminals: tuple[int | None, int | None] = (None, None)
+    output: Literal["read", "inherit"] = "read"
     own_group: bool = True
 
 
 class CommandProcess:
-    """A command that was started. stdin is -1 where it has no pipe; stdout, stderr: our ends, which do not block."""
+    """A command that was started. stdin, stdout, stderr: our ends, which do not block; -1: we have none."""
 
     def __init__(self, spec: CommandSpec) -> None:
         """Start it. OSError."""
@@ -49,16 +51,17 @@ class CommandProcess:
             options = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
         stdin = {"end": subprocess.DEVNULL, "pipe": subprocess.PIPE, "inherit": None}[spec.stdin]
         try:
-            for fd in spec.terminals:
-                streams.append(_Stream(fd))
+            if spec.output == "read":
+                for fd in spec.terminals:
+                    streams.append(_Stream(fd))
             self._popen = popen = subprocess.Popen(
                 list(spec.argv),
                 executable=spec.executable,
                 cwd=spec.cwd,
                 env=None if spec.env is None else dict(spec.env),
                 stdin=stdin,
-                stdout=streams[0].theirs,
-                stderr=streams[1].theirs,
+                stdout=streams[0].theirs if streams else None,
+                stderr=streams[1].theirs if streams else None,
                 bufsize=0,
                 **options,
             )
@@ -75,7 +78,7 @@ class CommandProcess:
         marks.put(self.pid, mark)  # mostly before the program has got as far as its first instruction
         self.offspring = Offspring(self.pid, mark)
         guard.add(self.pid, mark)
-        self.stdout, self.stderr = (stream.ours for stream in streams)
+        self.stdout, self.stderr = (stream.ours for stream in streams) if streams else (-1, -1)
         self.are_terminals = tuple(stream.is_terminal for stream in streams)
         self.stdin = -1
         if popen.stdin is not None:

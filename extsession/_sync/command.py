@@ -245,8 +245,12 @@ class _Pump:
         self._bell = bell
         self._fds = {STDOUT: process.stdout, STDERR: process.stderr}
         self._poll = select.poll()
-        for fd in (process.stdout, process.stderr, bell):
-            self._poll.register(fd, select.POLLIN)
+        self._poll.register(bell, select.POLLIN)
+        for stream, fd in self._fds.items():
+            if fd >= 0:
+                self._poll.register(fd, select.POLLIN)
+            else:  # it is ours as well
+                machine.on_eof(stream)
         if process.pidfd >= 0:
             self._poll.register(process.pidfd, select.POLLIN)
         self._writes = False  # stdin is waited for
