@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from ._engine.command import Action as StopAction
     from ._engine.command import Cause as StopCause
     from ._engine.command import StopTimes
-    from ._launch.command import CommandSpec
+    from ._launch.command import CommandSpec, WarmPython
     from ._sync.command import RunningCommand
 
 __version__ = "0.1.0"
@@ -82,6 +82,7 @@ _COMMANDS = {
     "StopAction": ("_engine.command", "Action"),
     "StopCause": ("_engine.command", "Cause"),
     "StopTimes": ("_engine.command", "StopTimes"),
+    "WarmPython": ("_launch.command", "WarmPython"),
 }
 _ASYNC = (
     "AsyncExtEval",
@@ -161,6 +162,7 @@ __all__ = [
     "Usage",
     "ValueRefused",
     "Walls",
+    "WarmPython",
     "async_exteval",
     "async_extexec",
     "async_run_script",

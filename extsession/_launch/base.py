@@ -22,8 +22,9 @@ class Spec:
     token: the secret of the barriers in the text streams. cwd, env: None means the controller's, as it is now.
     preload: names of modules to be imported before anything else. timeout: seconds that a template, should one have
     to be started, may take; is_unwanted: asked now and then while it is waited for. limits: what it sets to itself, by
-    the names of `Limits`. walls: around an isolated session, see
-    `walled.py`; work: its folder, where that is one of the host. scripts: it is to run locked-down scripts.
+    the names of `Limits`. walls: around an isolated session, see `walled.py`; work: its folder, where that is one of
+    the host. scripts: it is to run locked-down scripts. command: what a clone of a template is to be instead of a
+    session, see `_worker/command.py`.
     """
 
     interpreter: Interpreter
@@ -37,6 +38,7 @@ class Spec:
     walls: Mapping[str, Any] | None = None
     work: str = ""
     scripts: bool = False
+    command: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,27 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from . import marks, pty
 from .guard import guard
 from .offspring import Offspring
+
+
+@dataclass(frozen=True)
+class WarmPython:
+    """A Python program that a template can run. python: its interpreter, a path; preload: modules that are there.
+
+    mode, target and the rest are as `_worker/command.py` wants them.
+    """
+
+    python: str
+    mode: Literal["file", "module", "code"]
+    target: str
+    argv: tuple[str, ...]
+    preload: tuple[str, ...] = ()
+    unbuffered: bool = False
+    no_bytecode: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,8 +42,8 @@ class CommandSpec:
 
     argv: as the command sees it; executable: the file. cwd, env: None means this process's. stdin: at its end, a pipe
     of ours, or this process's own. terminals: of this process, that stdout and stderr are to be like; None: a pipe.
-    output: read by us, or this process's own stdout and stderr, which leaves nothing to be read.
-    own_group: it leads a process group; else it stays in ours.
+    output: read by us, or this process's own stdout and stderr, which leaves nothing to be read. own_group: it leads a
+    process group; else it stays in ours. warm: the same as a clone of a template, where one can be had.
     """
 
     argv: Sequence[str]
@@ -38,66 +54,149 @@ class CommandSpec:
     terminals: tuple[int | None, int | None] = (None, None)
     output: Literal["read", "inherit"] = "read"
     own_group: bool = True
+    warm: WarmPython | None = None
+
+
+class StartedCommand(Protocol):
+    """A command that was started: its descriptors, and what can be done to it. Nothing blocks for long."""
+
+    pid: int
+    stdin: int
+    """-1: it has no pipe, or that is closed."""
+    stdout: int
+    stderr: int
+    """-1: it has this process's own."""
+    are_terminals: tuple[bool, ...]
+    ended: int
+    """A descriptor that is readable when `poll` tells of the end; -1: it has to be asked."""
+    offspring: Offspring
+    is_warm: bool
+
+    def poll(self) -> int | None:
+        """Its exit code, -n if signal n has ended it; None: it runs."""
+
+    def signal(self, number: int) -> None:
+        """To its process group, or to itself where it is in ours; nothing if it has ended."""
+
+    def close_stdin(self) -> None:
+        """End of file on its stdin."""
+
+    def close(self) -> None:
+        """Close the descriptors. It has ended."""
+
+
+class Streams:
+    """Descriptors for a command in pairs: `ours`, which do not block, and `theirs`. -1: there is none of ours.
+    """
+
+    def __init__(self, spec: CommandSpec) -> None:
+        """OSError: there are none left."""
+        self._opened: list[int] = []
+        try:
+            self.stdin, self.their_stdin = -1, -1
+            if spec.stdin == "pipe":
+                self.their_stdin, self.stdin = self._pair(os.pipe())
+            elif spec.stdin == "end":
+                self.their_stdin = self._one(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            else:
+                self.their_stdin = self._one(os.dup(0))
+            if spec.output == "inherit":
+                found = [(-1, self._one(os.dup(fd)), False) for fd in (1, 2)]
+            else:
+                found = [self._output(fd) for fd in spec.terminals]
+            (self.stdout, self._their_out, _), (self.stderr, self._their_err, _) = found
+            self.are_terminals = tuple(is_terminal for _, _, is_terminal in found)
+            for fd in (self.stdin, self.stdout, self.stderr):
+                if fd >= 0:
+                    os.set_blocking(fd, False)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def theirs(self) -> tuple[int, int, int]:
+        return self.their_stdin, self._their_out, self._their_err
+
+    def _output(self, terminal: int | None) -> tuple[int, int, bool]:
+        """A pipe, or a pseudo-terminal like this terminal, if there is any to be had."""
+        if terminal is not None:
+            with contextlib.suppress(OSError, ImportError):
+                return (*self._pair(pty.open_like(terminal)), True)
+        return (*self._pair(os.pipe()), False)
+
+    def _pair(self, pair: tuple[int, int]) -> tuple[int, int]:
+        self._opened += pair
+        return pair
+
+    def _one(self, fd: int) -> int:
+        self._opened.append(fd)
+        return fd
+
+    def close_theirs(self) -> None:
+        for fd in self.theirs:
+            self._opened.remove(fd)
+            os.close(fd)
+
+    def close_stdin(self) -> None:
+        if self.stdin >= 0:
+            self._opened.remove(self.stdin)
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def close(self) -> None:
+        while self._opened:
+            os.close(self._opened.pop())
 
 
 class CommandProcess:
-    """A command that was started. stdin, stdout, stderr: our ends, which do not block; -1: we have none."""
+    """A command as a child of this process."""
+
+    is_warm = False
 
     def __init__(self, spec: CommandSpec) -> None:
         """Start it. OSError."""
-        streams: list[_Stream] = []
+        streams = Streams(spec)
         options: dict[str, Any] = {}
         if spec.own_group:
             options = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
-        stdin = {"end": subprocess.DEVNULL, "pipe": subprocess.PIPE, "inherit": None}[spec.stdin]
+        stdin, stdout, stderr = streams.theirs
         try:
-            if spec.output == "read":
-                for fd in spec.terminals:
-                    streams.append(_Stream(fd))
             self._popen = popen = subprocess.Popen(
                 list(spec.argv),
                 executable=spec.executable,
                 cwd=spec.cwd,
                 env=None if spec.env is None else dict(spec.env),
-                stdin=stdin,
-                stdout=streams[0].theirs if streams else None,
-                stderr=streams[1].theirs if streams else None,
-                bufsize=0,
+                stdin=stdin if spec.stdin != "inherit" else None,
+                stdout=stdout,
+                stderr=stderr,
                 **options,
             )
         except BaseException:
-            for stream in streams:
-                os.close(stream.ours)
+            streams.close()
             raise
-        finally:
-            for stream in streams:
-                os.close(stream.theirs)
+        streams.close_theirs()
+        self._streams = streams
         self._own_group = spec.own_group
         self.pid = popen.pid
         mark = marks.new_mark()
         marks.put(self.pid, mark)  # mostly before the program has got as far as its first instruction
         self.offspring = Offspring(self.pid, mark)
         guard.add(self.pid, mark)
-        self.stdout, self.stderr = (stream.ours for stream in streams) if streams else (-1, -1)
-        self.are_terminals = tuple(stream.is_terminal for stream in streams)
-        self.stdin = -1
-        if popen.stdin is not None:
-            self.stdin = popen.stdin.fileno()
-            os.set_blocking(self.stdin, False)
-        self.pidfd = -1  # readable when it has ended; -1: it has to be asked
+        self.stdin, self.stdout, self.stderr = streams.stdin, streams.stdout, streams.stderr
+        self.are_terminals = streams.are_terminals
+        self.ended = -1
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
-                self.pidfd = os.pidfd_open(self.pid)
+                self.ended = os.pidfd_open(self.pid)
 
     def poll(self) -> int | None:
-        """Its exit code, -n if signal n has ended it; None: it runs. Collects it."""
+        """Collects it."""
         code = self._popen.poll()
         if code is not None:
             guard.remove(self.pid)
         return code
 
     def signal(self, number: int) -> None:
-        """To its process group, or to itself where it is in ours; nothing if it has ended."""
         if self._popen.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):  # gone; of another user, as sudo's
@@ -106,34 +205,23 @@ class CommandProcess:
             else:
                 os.kill(self.pid, number)
 
-    def kill(self) -> None:
-        """SIGKILL for it and its group. What else it has started is `offspring`."""
-        self.offspring.look()
-        self.signal(signal.SIGKILL)
-
     def close_stdin(self) -> None:
-        if self._popen.stdin is not None:
-            self._popen.stdin.close()
+        self._streams.close_stdin()
         self.stdin = -1
 
     def close(self) -> None:
-        """Close the descriptors. It has ended, and was collected."""
-        self.close_stdin()
-        for fd in (self.stdout, self.stderr, self.pidfd):
-            if fd >= 0:
-                os.close(fd)
-        self.stdout = self.stderr = self.pidfd = -1
+        self._streams.close()
+        if self.ended >= 0:
+            os.close(self.ended)
+            self.ended = -1
 
 
-class _Stream:
-    """A pipe, or a pseudo-terminal like the terminal `fd`, if there is any to be had."""
+def start(spec: CommandSpec) -> StartedCommand:
+    """Start a command, by a template if it is to be and there can be one. OSError, LaunchError."""
+    if spec.warm is not None and signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+        from .template import CannotServe
+        from .warm_command import WarmCommand
 
-    def __init__(self, fd: int | None) -> None:
-        self.is_terminal = False
-        if fd is not None:
-            with contextlib.suppress(OSError, ImportError):
-                self.ours, self.theirs = pty.open_like(fd)
-                self.is_terminal = True
-                return
-        self.ours, self.theirs = os.pipe()
-        os.set_blocking(self.ours, False)
+        with contextlib.suppress(CannotServe):
+            return WarmCommand(spec, spec.warm)
+    return CommandProcess(spec)

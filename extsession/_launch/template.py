@@ -120,6 +120,7 @@ class Template:
                 "variables": environment.changes(env, self._base.env),
                 **({"limits": dict(spec.limits)} if spec.limits else {}),
                 **({"work": spec.work} if spec.work else {}),
+                **({"command": dict(spec.command)} if spec.command else {}),
             },
             2,
         )

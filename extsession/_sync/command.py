@@ -19,7 +19,8 @@ from typing import Final
 
 from .._engine.command import Action, Cause, CommandMachine, StopTimes
 from .._engine.completion import Step
-from .._launch.command import CommandProcess, CommandSpec
+from .._launch.command import CommandSpec, StartedCommand, start
+from ..errors import LaunchError
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -52,8 +53,9 @@ class RunningCommand:
         on_end: Callable[[], None] | None = None,
     ) -> None:
         self.spec = spec
-        self.error: OSError | None = None  # why it did not start
+        self.error: OSError | LaunchError | None = None  # why it did not start
         self.pid: int | None = None
+        self.is_warm = False  # a template has made it
         self.out = {STDOUT: bytearray(), STDERR: bytearray()}
         self._times = times or StopTimes()
         self._timeout = timeout
@@ -75,7 +77,7 @@ class RunningCommand:
     # for any thread
 
     def start(self) -> None:
-        """Start it, and return when its process is there. OSError: why it is not."""
+        """Start it, and return when its process is there. OSError, LaunchError: why it is not."""
         threading.Thread(target=self._run, name="extsession-command", daemon=True).start()
         self._started.wait()
         if self.error is not None:
@@ -164,11 +166,11 @@ class RunningCommand:
             self._is_claimed = True
         try:
             try:
-                process = CommandProcess(self.spec)
-            except (OSError, ValueError, MemoryError) as error:
-                self.error = error if isinstance(error, OSError) else OSError(None, str(error))
+                process = start(self.spec)
+            except (OSError, LaunchError) as error:
+                self.error = error
                 return
-            self.pid = process.pid
+            self.pid, self.is_warm = process.pid, process.is_warm
             with contextlib.ExitStack() as stack:
                 stack.callback(process.close)
                 bell = _bell()
@@ -238,7 +240,7 @@ class _Input:
 class _Pump:
     """The thread's loop."""
 
-    def __init__(self, command: RunningCommand, process: CommandProcess, machine: CommandMachine, bell: int) -> None:
+    def __init__(self, command: RunningCommand, process: StartedCommand, machine: CommandMachine, bell: int) -> None:
         self._command = command
         self._process = process
         self._machine = machine
@@ -249,10 +251,10 @@ class _Pump:
         for stream, fd in self._fds.items():
             if fd >= 0:
                 self._poll.register(fd, select.POLLIN)
-            else:  # it is ours as well
+            else:  # it has our own
                 machine.on_eof(stream)
-        if process.pidfd >= 0:
-            self._poll.register(process.pidfd, select.POLLIN)
+        if process.ended >= 0:
+            self._poll.register(process.ended, select.POLLIN)
         self._writes = False  # stdin is waited for
 
     def run(self) -> None:
@@ -266,7 +268,7 @@ class _Pump:
             for stream, fd in self._fds.items():
                 if fd in ready and machine.is_open(stream):
                     self._read(stream)
-            if machine.ended is None and (self._process.pidfd in ready or self._process.pidfd < 0):
+            if machine.ended is None and (self._process.ended in ready or self._process.ended < 0):
                 code = self._process.poll()
                 if code is not None:
                     self._on_exit(code)
@@ -281,7 +283,7 @@ class _Pump:
 
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
-        if self._process.pidfd < 0 and self._machine.ended is None:
+        if self._process.ended < 0 and self._machine.ended is None:
             due = min(due, time.monotonic() + _LOOK)
         return None if due == math.inf else max(0.0, math.ceil((due - time.monotonic()) * 1000))
 
@@ -309,7 +311,8 @@ class _Pump:
             process.signal(_SIGNALS[action])
             process.signal(signal.SIGCONT)  # one that is stopped could do nothing about it
         elif action is Action.KILL:
-            process.kill()
+            process.offspring.look()
+            process.signal(signal.SIGKILL)
         else:
             self._on_exit(None)
 

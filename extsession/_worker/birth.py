@@ -179,6 +179,11 @@ class Births:
         if self._has_plan or pid == settings["template"]:
             fresh.renew(settings["template"])
         server.accounts.reset()
+        if "command" in settings:
+            from . import command
+
+            server.run = command.become(server, settings["command"])  # type: ignore[method-assign]
+            return
         if "limits" in settings:
             from . import limits
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .streams import Router
 
 
+#: of SIGINT: the interpreter's own, whatever is in its place in `_signal` later
+PLAIN_HANDLER = plain_handler
+
+
 class Clone(BaseException):
     """Raised in a clone of a session, to get out of what its original was doing."""
 

@@ -226,6 +226,13 @@ class Router:
         self._number = self._last = self.call = 0
         self.interrupted = False
 
+    def retire(self) -> None:
+        """This is no session any more: nothing is written to its pipes, which are closed."""
+        self._token = None
+        self.burst = None
+        for pipe in self.pipes.values():
+            os.close(pipe)
+
     def before_fork(self) -> None:
         """What is buffered must not be there twice."""
         if self.burst is not None:

@@ -28,6 +28,7 @@ _MODULES = (
     "_protocol.pickles",
     "_protocol.records",
     "_protocol.values",
+    "_worker.command",
     "_worker.display",
     "_worker.limits",
     "_worker.requests",

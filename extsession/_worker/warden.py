@@ -53,6 +53,7 @@ class Charge:
         self.ended: Any = None  # as waitid tells it
         self.report = True  # somebody is there to be told
         self.reported = False
+        self.free = False  # a command: what it leaves is left alone
         self.pidfd = _NOBODY  # readable when it has ended; none: it is asked for
         self.pause = 0.01
         self.next_try = 0.0
@@ -74,6 +75,7 @@ class Warden:
         self._pidfds: dict[int, Charge] = {}  # the same by pidfd
         self._asked: dict[int, Charge] = {}  # by pid, those without one
         self._ended: list[Charge] = []  # that are to be told of
+        self._freed: set[int] = set()  # marks of commands, while there is something that has them
         self._look_again = 0.0  # for orphans that have ended; 0: when something ends
         self._registrar = registrar
         self._step = step
@@ -185,6 +187,8 @@ class Warden:
 
     def _announced(self, data: bytes, fds: list[int]) -> Charge | None:
         words = data.split()
+        if len(words) == 2 and words[0] == b"F" and words[1].isdigit():
+            self._free(int(words[1]))
         if len(fds) != 1 or len(words) != 2 or not all(word.isdigit() for word in words):
             return None
         pid, mark = map(int, words)
@@ -196,6 +200,13 @@ class Warden:
             return None
         os.set_inheritable(fds[0], False)
         return Charge(pid, fds[0], mark)
+
+    def _free(self, pid: int) -> None:
+        """A charge has become a command. It says so before any code of the user's runs in it."""
+        charge = self._pids.get(pid)
+        if charge is not None and charge.mark and not self._is_inside:
+            charge.free = True
+            self._freed.add(charge.mark)
 
     # ends
 
@@ -329,6 +340,10 @@ class Warden:
         """Let its zombie go. It is not left to whoever is process 1: in a container that may reap nothing."""
         if self.charges.pop(charge.leash, None) is None:
             return
+        if charge.free:
+            left = {self._freed_by(pid) for pid in self._orphans()}
+            running = {each.mark for each in self.charges.values()}
+            self._freed &= left | running
         self._pids.pop(charge.pid, None)
         self._forget_pidfd(charge)
         _collect(charge.pid)
@@ -349,6 +364,8 @@ class Warden:
                 pass
             return []
         below: list[int] = []
+        if charge.free and charge.report:
+            return below
         for pid in orphans:
             if self._is_of(pid, charge) and pid not in self._pids:
                 below.append(pid)
@@ -376,6 +393,9 @@ class Warden:
 
     def _is_of(self, pid: int, charge: Charge) -> bool:
         """Whether an orphan belongs to this charge: by its mark, or because there is no other."""
+        freed = self._freed_by(pid)
+        if freed:
+            return freed == charge.mark
         if not self._others(charge):
             return True
         mark = _mark_of(pid)
@@ -387,6 +407,15 @@ class Warden:
             owner = self._first
         # nobody's: a clone that is about to announce itself, perhaps; it is not harmed while others live
         return owner is not None and (owner is charge or owner.reported)
+
+    def _freed_by(self, pid: int) -> int:
+        """The mark of the command that has started it, perhaps indirectly; 0: none has."""
+        if self._freed:
+            mark = _mark_of(pid)
+            for each in self._freed:
+                if each - self._step < mark <= each:
+                    return each
+        return 0
 
 
 def main(session: int, leash: int, ready: int, registrar: int, mark: int, step: int) -> None:

@@ -13,6 +13,7 @@ from .errors import CommandNotAllowedError, CommandNotFoundError, ExecuteError, 
 from .local_sub_process import LocalSubProcessExecute
 from .redact import shell_cmd
 from .request import ExecuteRequest, StdinSource
+from .session import SessionExecute
 
 __all__ = [
     "DEFAULT_PASS_ENV",
@@ -25,6 +26,7 @@ __all__ = [
     "InterruptError",
     "LocalSubProcessExecute",
     "Outcome",
+    "SessionExecute",
     "StdinSource",
     "TimeoutError",
     "create_execution_env",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .. import CommandSpec, RunningCommand, StopAction, StopCause, StopTimes
+from .. import CommandSpec, LaunchError, RunningCommand, StopAction, StopCause, StopTimes, WarmPython
 from .api import LOGGER, Execute, ExecuteStatus, Outcome
 from .errors import ExecuteError, InterruptError, TimeoutError
 from .lookup import resolve, start_error
@@ -146,7 +146,11 @@ class LocalSubProcessExecute(Execute):
             if show and targets[stream] is not None:
                 sinks[stream].append(Shown(targets[stream], painted=self._colored and stream == 2))
         timeout = self._timeout if request.timeout is None else request.timeout
-        return LocalSubProcessStatus(request, sinks, show, not self._colored, timeout, self._times)
+        return LocalSubProcessStatus(request, sinks, show, not self._colored, timeout, self._times, self._warm)
+
+    def _warm(self, request: ExecuteRequest, program: str) -> WarmPython | None:
+        """How a template can run it, if it is to."""
+        return None
 
 
 class LocalSubProcessStatus(ExecuteStatus):
@@ -160,6 +164,7 @@ class LocalSubProcessStatus(ExecuteStatus):
         plain: bool,
         timeout: float | None,
         times: StopTimes,
+        warm: Callable[[ExecuteRequest, str], WarmPython | None],
     ) -> None:
         super().__init__(None)
         self._request = request
@@ -177,7 +182,7 @@ class LocalSubProcessStatus(ExecuteStatus):
         self._cmd[0] = program or self._cmd[0]
         listener = Listener(sinks) if program and any(sinks.values()) else None
         self.command = RunningCommand(
-            _spec(request, program),
+            _spec(request, program, warm(request, program) if program else None),
             times=times,
             timeout=timeout,
             stdin=request.stdin.encode("utf-8", "surrogateescape") if isinstance(request.stdin, str) else None,
@@ -198,12 +203,15 @@ class LocalSubProcessStatus(ExecuteStatus):
             return
         try:
             self.command.start()
+        except LaunchError as error:
+            self._not_started(ExecuteError(str(error), request=self._request))
         except OSError as error:
             self._not_started(start_error(self._request, self._cmd[0], error))
         except BaseException:  # Ctrl-C while it is started
             self.stop(StopCause.KEYBOARD)
             raise
         self._metadata["pid"] = self.command.pid
+        self._metadata["extsession"] = "warm" if self.command.is_warm else "process"
 
     def stop(self, cause: StopCause) -> None:
         """Begin to stop it, and wait until it is dead."""
@@ -299,7 +307,7 @@ def _same(status: ExecuteStatus) -> ExecuteStatus:
     return status
 
 
-def _spec(request: ExecuteRequest, program: str) -> CommandSpec:
+def _spec(request: ExecuteRequest, program: str, warm: WarmPython | None) -> CommandSpec:
     stdin = request.stdin
     is_user = stdin is StdinSource.USER
     return CommandSpec(
@@ -310,6 +318,7 @@ def _spec(request: ExecuteRequest, program: str) -> CommandSpec:
         stdin="inherit" if is_user else "pipe" if isinstance(stdin, str) or stdin is StdinSource.API else "end",
         terminals=(_terminal(sys.stdout), _terminal(sys.stderr)),
         own_group=not (is_user and _is_terminal(0)),
+        warm=warm,
     )
 
 
