@@ -74,6 +74,7 @@ def tox_add_env_config(env_conf: EnvConfigSet, state: State) -> None:
         ("extsession_warm", bool, False, "with extsession: run Python commands in forks of a warm interpreter"),
         # tox 4.11 cannot make sense of list[str]
         ("extsession_preload", List[str], [], "modules that the warm interpreter imports first"),  # noqa: UP006
+        ("extsession_stdin", bool, True, "with extsession: commands may read what tox is given to read"),
         ("extsession_memory", str, "", "memory that a command may use with all it starts, as 512M; none: no limit"),
     ]
     for name, of_type, default, text in keys:

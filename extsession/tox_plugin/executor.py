@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import queue
@@ -9,13 +10,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tox.execute.api import Execute, ExecuteInstance, ExecuteOptions, ExecuteStatus, Outcome
 from tox.execute.request import ExecuteRequest, StdinSource
 from tox.execute.stream import SyncWrite
 
-from .. import CommandSpec, LaunchError, RunningCommand, StopAction, StopCause, StopTimes, WarmPython
+from .. import CommandSpec, LaunchError, RunningCommand, StopAction, StopCause, StopTimes
 from ..execute.show import Listener, Sink
 from . import internals
 from .settings import Settings
@@ -81,15 +82,16 @@ class ToxInstance(ExecuteInstance):
     def __enter__(self) -> ExecuteStatus:
         internals.add_size(self.request.env)
         cmd = list(self.cmd)
-        is_inherited = internals.is_inherited(self.request, self.options)
-        warm = None if self._warm is None else self._warm.plan(cmd, self.request, is_inherited)
+        spec = self._spec(cmd)
+        if self._warm is not None:
+            spec = dataclasses.replace(spec, warm=self._warm.plan(spec))
         try:
             try:
-                self._status = self._started(cmd, is_inherited, warm)
+                self._status = self._started(spec)
             except LaunchError as error:
                 assert self._warm is not None
                 self._warm.failed(error)
-                self._status = self._started(cmd, is_inherited, None)
+                self._status = self._started(dataclasses.replace(spec, warm=None))
         except OSError as error:
             internals.log_start_error(error)
             return NotStarted(self.options, self._out, self._err, error)
@@ -102,23 +104,29 @@ class ToxInstance(ExecuteInstance):
         if self._status is not None:
             self._status.leave()
 
-    def _started(self, cmd: list[str], is_inherited: bool, warm: WarmPython | None) -> ToxStatus:
-        """OSError, LaunchError: the warm interpreter cannot be."""
-        request = self.request
+    def _spec(self, cmd: list[str]) -> CommandSpec:
         if any("\0" in each for each in cmd):
             raise ValueError("embedded null byte")  # as tox says it
-        shares_terminal = request.stdin is StdinSource.USER and os.isatty(0)
-        spec = CommandSpec(
+        source = self.request.stdin
+        is_inherited = internals.is_inherited(self.request, self.options)
+        stdin: Literal["end", "pipe", "inherit"] = "inherit"
+        if source is StdinSource.API:
+            stdin = "pipe"
+        elif source is StdinSource.OFF or not (self._settings.has_stdin or is_inherited):
+            stdin = "end"
+        return CommandSpec(
             argv=cmd,
             executable=cmd[0],
-            cwd=str(request.cwd),
-            env=request.env,
-            stdin={StdinSource.OFF: "end", StdinSource.API: "pipe"}.get(request.stdin, "inherit"),  # type: ignore[arg-type]
+            cwd=str(self.request.cwd),
+            env=self.request.env,
+            stdin=stdin,
             terminals=(_terminal("stdout"), _terminal("stderr")),
             output="inherit" if is_inherited else "read",
-            own_group=not shares_terminal,
-            warm=warm,
+            own_group=not (stdin == "inherit" and os.isatty(0)),
         )
+
+    def _started(self, spec: CommandSpec) -> ToxStatus:
+        """OSError, LaunchError: the warm interpreter cannot be."""
         return ToxStatus(self.options, self._out, self._err, spec, self._settings.timeout)
 
 

@@ -29,10 +29,13 @@ class WarmSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """timeout: seconds for each command; memory: bytes; None: no end. warm: None: every command is a new process."""
+    """timeout: seconds for each command; memory: bytes; None: no end. has_stdin: commands may read tox's own stdin.
+    warm: None: every command is a new process.
+    """
 
     timeout: float | None = None
     memory: int | None = None
+    has_stdin: bool = True
     warm: WarmSettings | None = None
 
 
@@ -45,7 +48,9 @@ def read(tox_env: ToxEnv) -> Settings:
     warm = None
     if conf["extsession_warm"] or getattr(tox_env.options, "extsession_warm", False):
         warm = _warm(tox_env)
-    return Settings(timeout=timeout, memory=_memory(conf["extsession_memory"]), warm=warm)
+    return Settings(
+        timeout=timeout, memory=_memory(conf["extsession_memory"]), has_stdin=conf["extsession_stdin"], warm=warm
+    )
 
 
 def _warm(tox_env: ToxEnv) -> WarmSettings | None:

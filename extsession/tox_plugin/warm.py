@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from typing import Final
 
-from tox.execute.request import ExecuteRequest as ToxRequest
-from tox.execute.request import StdinSource
-
-from .. import LaunchError, WarmPython, templates
+from .. import CommandSpec, LaunchError, WarmPython, templates
 from ..execute import ExecuteError, ExecuteRequest, SessionExecute
 from .settings import WarmSettings
 
@@ -27,25 +25,25 @@ class Warm:
         self._lock = threading.Lock()
         self._failure: LaunchError | None = None
 
-    def plan(self, cmd: list[str], request: ToxRequest, is_inherited: bool) -> WarmPython | None:
+    def plan(self, spec: CommandSpec) -> WarmPython | None:
         """How a command is run warm, whose program is resolved; None, with a line in the log: it is not."""
-        found = self._plan(cmd, request, is_inherited)
+        found = self._plan(spec)
         if isinstance(found, str):
             logging.info("run as an ordinary process: %s", found)
             return None
         return found
 
-    def _plan(self, cmd: list[str], request: ToxRequest, is_inherited: bool) -> WarmPython | str:
+    def _plan(self, spec: CommandSpec) -> WarmPython | str:
         if self._failure is not None:
             return "there is no warm interpreter"
-        if request.stdin is not StdinSource.OFF:
+        if spec.stdin != "end":
             return "it has a stdin"
-        if is_inherited:
+        if spec.output == "inherit":
             return "its output is not captured"
-        if not os.path.isabs(cmd[0]):
+        if not os.path.isabs(spec.executable):
             return "its program was not found"
         try:
-            return self._planner.warm_python(ExecuteRequest(self._as_python(cmd), cwd=request.cwd, env=request.env))
+            return self._planner.warm_python(ExecuteRequest(self._as_python(spec.argv), cwd=spec.cwd, env=spec.env))
         except (ExecuteError, ValueError) as error:  # the ordinary start tells it
             return str(error)
 
@@ -62,7 +60,7 @@ class Warm:
             if _same_folder(os.path.dirname(each.python), self._settings.bin):
                 each.end()
 
-    def _as_python(self, cmd: list[str]) -> list[str]:
+    def _as_python(self, cmd: Sequence[str]) -> Sequence[str]:
         """A console script with a first line that is too long for the kernel runs a shell first, which runs Python."""
         python = _behind_shell(cmd[0])
         if python is not None and _same_folder(os.path.dirname(python), self._settings.bin):
