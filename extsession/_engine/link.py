@@ -31,10 +31,10 @@ from .watch import Watch
 
 _PACE = 0.002
 _MOMENT = struct.pack("@ll", 0, int(_PACE * 1e6))
-_NOW = socket.MSG_DONTWAIT
+_NOW = getattr(socket, "MSG_DONTWAIT", 0)  # there is none on Windows
 _SLICE = 0.25
 _CHUNK = 65536
-_ANCILLARY = socket.CMSG_SPACE(MOST_FDS * 4)
+_ANCILLARY = socket.CMSG_SPACE(MOST_FDS * 4) if hasattr(socket, "CMSG_SPACE") else 0
 _SIGNALS = {
     Order.INTERRUPT: signal.SIGINT,
     Order.TERMINATE: signal.SIGTERM,

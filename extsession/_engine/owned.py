@@ -23,4 +23,5 @@ def _let_go() -> None:
     _cores.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import array
 import contextlib
 import enum
-import fcntl
 import os
 import select
 import socket
 import stat
-import termios
 
 from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .machine import SessionMachine
 from .watch import Watch
+
+with contextlib.suppress(ImportError):  # Windows: this is imported there, and not used
+    import fcntl
+    import termios
 
 _CHUNK = 65536
 _FLOOD = 1 << 20

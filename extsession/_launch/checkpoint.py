@@ -93,7 +93,8 @@ def _abandon_all() -> None:
         each._abandon()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def settings(token: bytes) -> bytes:

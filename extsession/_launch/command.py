@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -62,10 +61,9 @@ class StartedCommand(Protocol):
 
     pid: int
     stdin: int
-    """-1: it has no pipe, or that is closed."""
     stdout: int
     stderr: int
-    """-1: it has this process's own."""
+    """Our ends; -1: we have none."""
     are_terminals: tuple[bool, ...]
     ended: int
     """A descriptor that is readable when `poll` tells of the end; -1: it has to be asked."""
@@ -86,8 +84,7 @@ class StartedCommand(Protocol):
 
 
 class Streams:
-    """Descriptors for a command in pairs: `ours`, which do not block, and `theirs`. -1: there is none of ours.
-    """
+    """Descriptors for a command, in pairs: our ends, which do not block, -1 where we have none, and `theirs`."""
 
     def __init__(self, spec: CommandSpec) -> None:
         """OSError: there are none left."""
@@ -100,10 +97,10 @@ class Streams:
                 self.their_stdin = self._one(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             else:
                 self.their_stdin = self._one(os.dup(0))
-            if spec.output == "inherit":
-                found = [(-1, self._one(os.dup(fd)), False) for fd in (1, 2)]
-            else:
+            if spec.output == "read":
                 found = [self._output(fd) for fd in spec.terminals]
+            else:
+                found = [(-1, self._one(os.dup(number)), False) for number in (1, 2)]
             (self.stdout, self._their_out, _), (self.stderr, self._their_err, _) = found
             self.are_terminals = tuple(is_terminal for _, _, is_terminal in found)
             for fd in (self.stdin, self.stdout, self.stderr):
@@ -178,22 +175,36 @@ class CommandProcess:
         self._streams = streams
         self._own_group = spec.own_group
         self.pid = popen.pid
-        mark = marks.new_mark()
-        marks.put(self.pid, mark)  # mostly before the program has got as far as its first instruction
-        self.offspring = Offspring(self.pid, mark)
-        guard.add(self.pid, mark)
+        # mostly before the program has got as far as its first instruction
+        self.offspring = Offspring(self.pid, marks.sign(self.pid, marks.new_signature()))
+        self.offspring.sign_all()  # what it has started already
+        guard.add(self.offspring)
         self.stdin, self.stdout, self.stderr = streams.stdin, streams.stdout, streams.stderr
         self.are_terminals = streams.are_terminals
         self.ended = -1
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 self.ended = os.pidfd_open(self.pid)
+        _here.add(self)
 
     def poll(self) -> int | None:
-        """Collects it."""
-        code = self._popen.poll()
-        if code is not None:
+        """Collects it.
+
+        ChildProcessError: it has ended, and its exit code is lost: somebody else has collected it, or the system itself
+        has, as it does where SIGCHLD is ignored. (subprocess would take that for 0.)
+        """
+        if self._popen.returncode is not None:
+            return self._popen.returncode
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            self._popen.returncode = 0  # it is not to be waited for, nor to be signalled
             guard.remove(self.pid)
+            raise
+        if not pid:
+            return None
+        self._popen.returncode = code = os.waitstatus_to_exitcode(status)
+        guard.remove(self.pid)
         return code
 
     def signal(self, number: int) -> None:
@@ -210,15 +221,34 @@ class CommandProcess:
         self.stdin = -1
 
     def close(self) -> None:
+        _here.discard(self)
         self._streams.close()
         if self.ended >= 0:
             os.close(self.ended)
             self.ended = -1
 
+    def forked(self) -> None:
+        """In a child of ours: it is our parent's, and sees the end of its stdin when that closes it."""
+        self._popen.returncode = 0  # so that nobody waits for it
+        self.close()
+
+
+#: those that have not been closed
+_here: set[CommandProcess] = set()
+
+
+def _forked() -> None:
+    for process in list(_here):
+        process.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
 
 def start(spec: CommandSpec) -> StartedCommand:
     """Start a command, by a template if it is to be and there can be one. OSError, LaunchError."""
-    if spec.warm is not None and signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN:
+    if spec.warm is not None:
         from .template import CannotServe
         from .warm_command import WarmCommand
 

@@ -7,6 +7,7 @@ command, and ends with us.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,7 +15,6 @@ import sys
 import threading
 from pathlib import Path
 
-from . import marks
 from .offspring import Offspring
 
 #: loads the modules beside this one, and not the package, which takes long
@@ -23,21 +23,23 @@ import sys, types
 package = types.ModuleType("guard_of_extsession")
 package.__path__ = [sys.argv[1]]
 sys.modules[package.__name__] = package
+sys.path += sys.argv[2:]
 from guard_of_extsession.guard import serve
 serve()
 """
 
 
 class Guard:
-    """Of this process. Its lines: + pid mark step, of a command that runs, and - pid, of one that does not any more."""
+    """Of this process. Its lines: + pid signature began, of a command that runs; - pid, of one that has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[int, bytes] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def add(self, pid: int, mark: int) -> None:
-        line = b"+ %d %d %d\n" % (pid, mark, marks.step())
+    def add(self, offspring: Offspring) -> None:
+        pid = offspring.pid
+        line = b"+ %d %d %d\n" % (pid, offspring.signature, offspring.began)
         with self._lock:
             self._running[pid] = line
             self._tell(line)
@@ -61,7 +63,7 @@ class Guard:
             return
         try:
             self._process = process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parent)],
+                [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parent), *_needed_paths()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -72,9 +74,9 @@ class Guard:
         except OSError:  # no process, no memory: the command runs all the same
             return
         assert process.stdin is not None
-        os.set_blocking(process.stdin.fileno(), False)  # one that does not read, as it is stopped, is replaced
         try:
-            os.write(process.stdin.fileno(), b"".join(self._running.values()))
+            process.stdin.write(b"".join(self._running.values()))  # all of it, however much, for a new one reads
+            os.set_blocking(process.stdin.fileno(), False)  # one that does not read, as it is stopped, is replaced
         except OSError:
             self._dismiss(process)
 
@@ -95,6 +97,14 @@ class Guard:
         self.__init__()  # type: ignore[misc]
 
 
+def _needed_paths() -> list[str]:
+    """Where that is which looks at processes on other systems than Linux."""
+    if sys.platform == "linux":
+        return []
+    psutil = importlib.util.find_spec("psutil")
+    return [] if psutil is None or psutil.origin is None else [str(Path(psutil.origin).parent.parent)]
+
+
 guard = Guard()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: guard.forked())
@@ -105,12 +115,14 @@ def serve() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     running: dict[int, Offspring] = {}
-    for line in open(0, "rb", buffering=0):  # each line at once
-        words = line.split()
-        if words[0] == b"+":
-            pid, mark, step = map(int, words[1:])
-            running[pid] = Offspring(pid, mark, step)
-        else:
-            running.pop(int(words[1]), None)
+    rest = b""
+    while data := os.read(0, 2**16):
+        *lines, rest = (rest + data).split(b"\n")
+        for words in map(bytes.split, lines):
+            if words[0] == b"+":
+                pid, signature, began = map(int, words[1:])
+                running[pid] = Offspring(pid, signature, began)
+            else:
+                running.pop(int(words[1]), None)
     for offspring in running.values():
         offspring.end(with_root=True)

@@ -1,7 +1,7 @@
 """All that a process has started, found and ended from outside: for processes that have no warden as their parent.
 
-A descendant whose parents have ended is nobody's child any more. What tells that it belongs here is its mark
-(`marks.py`), put on the process right after its start. Where there are no marks (other systems than Linux, no room for
+A descendant whose parents have ended is nobody's child any more. What tells that it belongs here is its signature
+(`marks.py`), given to the process right after its start. Where there are none (other systems than Linux, no room for
 one, a process of another user), what was seen below the process while its parents lived is remembered instead.
 
 Imports its neighbours and the standard library only: the guard (`guard.py`) loads it without the rest of the package.
@@ -23,42 +23,52 @@ from . import marks, procfs
 _GIVE_UP: Final = 5.0
 #: seconds between two looks for those that were killed
 _PAUSE: Final = 0.02
+#: how many of those that came last may be ours
+_LATEST: Final = 12
 _IS_LINUX: Final = sys.platform == "linux"
 
 
 class Offspring:
     """Of the process `pid`, which is not counted itself.
 
-    mark: of all that it starts, 0 for none. step: the distance between marks, where another process has given them out.
+    signature: of all that it starts, 0 for none. began: when it began, where another process has started it.
     """
 
-    def __init__(self, pid: int, mark: int, step: int = 0) -> None:
+    def __init__(self, pid: int, signature: int, began: int = 0) -> None:
         self.pid = pid
-        self.mark = mark
-        self._step = step or marks.step()
-        self._began = _began(pid)
+        self.signature = signature
+        self.began = began or _began(pid)
+        self._leads = _group(pid) == pid
         self._seen: dict[int, int] = {}  # pid -> when it began, of all that were ever below it
 
     def look(self) -> None:
         """Remember who is below it now."""
         for pid in [*self._seen, self.pid]:
-            if pid == self.pid or _began(pid) == self._seen[pid]:
+            if _began(pid) == (self.began if pid == self.pid else self._seen[pid]):
                 for child in _below(pid):
                     self._seen.setdefault(child, _began(child))
+
+    def sign_all(self) -> None:
+        """Sign who is below it already: it ran before it was signed itself, if only for a moment."""
+        if self.signature and procfs.children(self.pid, threads=1):
+            for pid in _below(self.pid):
+                marks.sign(pid, self.signature)
 
     def alive(self) -> list[int]:
         """Those that have not ended, in no order."""
         self.look()
         found = {pid for pid, began in self._seen.items() if began and _began(pid) == began and not _is_over(pid)}
-        if self.mark and _IS_LINUX:
-            for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-                if pid not in found and pid != self.pid and self._is_marked(pid) and not _is_over(pid):
-                    found.add(pid)
+        for pid in _all_pids():
+            if pid not in found and pid != self.pid and self._is_ours(pid) and not _is_over(pid):
+                found.add(pid)
         return sorted(found)
 
-    def _is_marked(self, pid: int) -> bool:
-        """Whether it has our mark, and is not what an earlier process with the same one has left (they come again)."""
-        return self.mark - self._step < marks.of(pid) <= self.mark and _began(pid) >= self._began
+    def _is_ours(self, pid: int) -> bool:
+        """Whether it has our signature, or is in the group that our process leads: no other process gets that number
+        while there is a group of it.
+        """
+        is_signed = self.signature and marks.signature_of(pid) == self.signature
+        return bool(is_signed or (self._leads and _group(pid) == self.pid)) and _began(pid) >= self.began
 
     def end(self, with_root: bool = False) -> int:
         """SIGKILL for all of them, until none is left. Returns how many could not be ended in five seconds.
@@ -66,23 +76,50 @@ class Offspring:
         with_root: for the process itself, too.
         """
         if with_root:
-            self._seen[self.pid] = self._began
+            self._seen[self.pid] = self.began
         give_up = time.monotonic() + _GIVE_UP
-        while found := self.alive():
+        while True:
+            last = procfs.last_pid()
+            found = self.alive()
+            if not found and (procfs.last_pid() == last or not self._hunt()):
+                return 0
             if time.monotonic() > give_up:
                 return len(found)
-            handles = [handle for pid in found if (handle := _Handle(pid)).is_open]
-            again = set(self.alive())  # each number means the same process as its handle, if it is here still
-            for handle in handles:  # all are stopped before one is killed: no fork is faster
-                if handle.pid in again:
-                    handle.signal(signal.SIGSTOP)
+            # all are stopped before one is killed: no fork is faster
+            handles = [handle for pid in found if (handle := self._told(pid, signal.SIGSTOP)) is not None]
             for handle in handles:
-                if handle.pid in again:
-                    handle.signal(signal.SIGKILL)
+                handle.signal(signal.SIGKILL)
             for handle in handles:
                 handle.wait(_PAUSE)
                 handle.close()
-        return 0
+
+    def _told(self, pid: int, number: int) -> _Handle | None:
+        """Signal it, if it is still here and still ours."""
+        handle = _Handle(pid)
+        if handle.is_open:
+            if _began(pid) == self._seen.get(pid) or self._is_ours(pid):  # the number means the same as the handle
+                handle.signal(number)
+                return handle
+            handle.close()
+        return None
+
+    def _hunt(self) -> int:
+        """None was found, and there were new processes meanwhile. They may be ours: one that forks and ends at once,
+        again and again, is gone before its turn in a list has come. So look at the numbers that were given out last: one
+        that is met leaves nobody. Returns how many were.
+        """
+        count = 0
+        end = time.monotonic() + _PAUSE
+        while self.signature and time.monotonic() < end:
+            last = procfs.last_pid()
+            for pid in range(last + 2, max(last - _LATEST, 1), -1):
+                if pid == self.pid or not self._is_ours(pid) or _is_over(pid):
+                    continue
+                handle = self._told(pid, signal.SIGKILL)
+                if handle is not None:
+                    handle.close()
+                    count += 1
+        return count
 
 
 class _Handle:
@@ -121,6 +158,23 @@ class _Handle:
             os.close(self._fd)
 
 
+def _all_pids() -> list[int]:
+    """Of the system, as far as they can be seen."""
+    if _IS_LINUX:
+        return procfs.pids()
+    import psutil
+
+    return psutil.pids()
+
+
+def _group(pid: int) -> int:
+    """Its process group; 0: it is gone."""
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
 def _began(pid: int) -> int:
     """When it began, in some unit; 0: it is gone."""
     if _IS_LINUX:
@@ -148,8 +202,8 @@ def _is_over(pid: int) -> bool:
 
 
 def _below(pid: int) -> list[int]:
-    if procfs.lists_children():
-        return procfs.descendants(pid)
+    if _IS_LINUX:
+        return procfs.descendants(pid) if procfs.lists_children() else procfs.descendants_by_parents(pid)
     import psutil
 
     try:

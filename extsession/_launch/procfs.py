@@ -61,6 +61,33 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def pids() -> list[int]:
+    """Of all processes that can be seen."""
+    try:
+        return [int(name) for name in os.listdir(b"/proc") if name.isdigit()]
+    except OSError:  # it is not mounted
+        return []
+
+
+def last_pid() -> int:
+    """The number that was given out last, in our PID namespace."""
+    words = _read(b"/proc/loadavg").split()
+    return int(words[4]) if len(words) > 4 else 0
+
+
+def descendants_by_parents(pid: int) -> list[int]:
+    """All below a process, where the kernel does not list children: by what each process says of its parent."""
+    below: dict[int, list[int]] = {}
+    for each in pids():
+        fields = stat(each)
+        if fields:
+            below.setdefault(int(fields[PARENT]), []).append(each)
+    found = list(below.get(pid, ()))
+    for each in found:  # which grows
+        found += below.get(each, ())
+    return found
+
+
 def anonymous(pid: int) -> int:
     """Bytes of anonymous memory that a process holds, those that it shares with its parent since a fork included."""
     fields = _read(b"/proc/%d/statm" % pid).split()

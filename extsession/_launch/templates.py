@@ -189,7 +189,8 @@ def _has_one_of(folder: int, modules: tuple[str, ...]) -> bool:
 
 
 _templates = Templates()
-os.register_at_fork(after_in_child=_templates.abandon)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_templates.abandon)
 
 
 def _can_serve(spec: Spec) -> bool:

@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from .._protocol.messages import TOKEN_SIZE
-from . import templates
+from . import marks, templates
 from .base import Spec
 from .command import CommandSpec, Streams, WarmPython
 from .interpreter import find
@@ -39,6 +39,7 @@ class WarmCommand:
             "options": list(spec.argv[1:]),
             "unbuffered": warm.unbuffered,
             "no_bytecode": warm.no_bytecode,
+            "signature": (signature := marks.new_signature()),
         }
         session = Spec(
             interpreter=find(warm.python),
@@ -68,7 +69,7 @@ class WarmCommand:
         streams.close_theirs()
         self._streams = streams
         self.pid = process.pid
-        self.offspring = Offspring(self.pid, process.mark)
+        self.offspring = Offspring(self.pid, signature)
         self.stdin, self.stdout, self.stderr = streams.stdin, streams.stdout, streams.stderr
         self.are_terminals = streams.are_terminals
         self.ended = process.leash

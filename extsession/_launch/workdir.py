@@ -19,8 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+def _flags(*names: str) -> int:
+    """Together, as far as the system has them: the package is imported on Windows as well."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+_FOLDER: Final = os.O_RDONLY | _flags("O_DIRECTORY", "O_NOFOLLOW", "O_CLOEXEC")
+_FILE: Final = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")
 #: bytes that are read at most, where nothing else is said
 MOST: Final = 64 * 2**20
 #: most files and folders that are listed or packed, and how deep

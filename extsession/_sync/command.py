@@ -7,6 +7,7 @@ depends on what the caller does, and a Ctrl-C in the caller's thread hits nothin
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import select
@@ -29,6 +30,10 @@ _READ: Final = 2**18
 _MOST_IN_TERMINAL: Final = 2**17
 #: seconds between two looks for the end, where it shows on no descriptor
 _LOOK: Final = 0.005
+#: seconds, the longest that poll(2) is asked to wait for: it takes milliseconds in an int
+_LONGEST: Final = 86400.0
+#: seconds for the end of one that is killed because there is nobody to see to it
+_MOST_FOR_END: Final = 5.0
 _SIGNALS: Final = {Action.INTERRUPT: signal.SIGINT, Action.TERMINATE: signal.SIGTERM}
 
 
@@ -36,9 +41,11 @@ class RunningCommand:
     """A command, from its start on.
 
     timeout: seconds it may run. stdin: bytes for a stdin that is a pipe, which is then closed; None: `write` follows.
-    on_data: called with 1 or 2, for stdout or stderr, and bytes as they arrive; on_step: with each step of the ladder
-    and the cause; on_end: when all is over, before anybody is told so. All are called from the command's own thread,
-    must not raise, and hold it up.
+    on_begin: called before it is started, and may raise RuntimeError for want of a thread; on_data: with 1 or 2, for
+    stdout or stderr, and bytes as they arrive; on_step: with each step of the ladder and the cause; on_end: when all is
+    over, before `wait` returns. All are called from the command's own thread, must not raise otherwise, and hold it up.
+
+    A child of this process that was forked while it runs has nothing to do with it: there all of this does nothing.
     """
 
     def __init__(
@@ -48,21 +55,25 @@ class RunningCommand:
         times: StopTimes | None = None,
         timeout: float | None = None,
         stdin: bytes | None = None,
+        on_begin: Callable[[], None] | None = None,
         on_data: Callable[[int, bytes], None] | None = None,
         on_step: Callable[[Action, Cause], None] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
         self.spec = spec
         self.error: OSError | LaunchError | None = None  # why it did not start
+        self.failure: Exception | None = None  # what went wrong in the thread itself, as a MemoryError
         self.pid: int | None = None
         self.is_warm = False  # a template has made it
         self.out = {STDOUT: bytearray(), STDERR: bytearray()}
         self._times = times or StopTimes()
         self._timeout = timeout
-        self._on_data, self._on_step, self._on_end = on_data, on_step, on_end
+        self._on_begin, self._on_data, self._on_step, self._on_end = on_begin, on_data, on_step, on_end
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._is_claimed = self._is_unwanted = False  # the thread runs; it is to start nothing
+        self._is_hurried = False
         self._wanted: tuple[Cause, bool] | None = None  # a stop
         self._stopped_before: Cause | None = None  # it was there
         self._input = _Input(stdin, spec.stdin == "pipe")
@@ -70,6 +81,7 @@ class RunningCommand:
         self._over_at: float | None = None
         self._machine: CommandMachine | None = None
         self._started = threading.Event()
+        self._dead = threading.Event()
         self._finished = threading.Event()
         self._ring = -1
         self._callbacks: list[Callable[[], None]] = []
@@ -78,7 +90,11 @@ class RunningCommand:
 
     def start(self) -> None:
         """Start it, and return when its process is there. OSError, LaunchError: why it is not."""
-        threading.Thread(target=self._run, name="extsession-command", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="extsession-command", daemon=True).start()
+        except RuntimeError as error:  # there are too many
+            self.error = OSError(errno.EAGAIN, str(error))
+            self.stop(Cause.LEFT)
         self._started.wait()
         if self.error is not None:
             raise self.error
@@ -103,13 +119,30 @@ class RunningCommand:
         return self._finished.is_set()
 
     @property
+    def is_hurried(self) -> bool:
+        """Whether somebody wants it to be over: it is or was stopped, or was to be after its end."""
+        return self._is_hurried or self.cause is not None
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """This process was forked from the one that runs it, and has no thread for it."""
+        return os.getpid() != self._owner
+
+    @property
     def duration(self) -> float:
         """Seconds until it was over, or until now."""
         return (time.monotonic() if self._over_at is None else self._over_at) - self._began
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until it has ended and all of its output is there; whether that is so after `timeout` seconds."""
-        return self._finished.wait(timeout)
+        """Until it is over, with all that `on_end` does; whether that is so after `timeout` seconds."""
+        return self._finished.is_set() if self._is_elsewhere else self._finished.wait(timeout)
+
+    def wait_dead(self, timeout: float | None = None) -> bool:
+        """Until it has ended and all of its output is there; whether that is so after `timeout` seconds.
+
+        What `on_end` waits for may wait for this.
+        """
+        return self._dead.is_set() if self._is_elsewhere else self._dead.wait(timeout)
 
     def on_finished(self, callback: Callable[[], None]) -> None:
         """Call it, from any thread, when the command is over; at once if it is. It must not raise."""
@@ -121,33 +154,49 @@ class RunningCommand:
 
     def stop(self, cause: Cause, is_told: bool = False) -> None:
         """Begin the ladder, if it runs and is not being stopped already. Does not wait."""
-        with self._lock:
+        if self._is_elsewhere:
+            return
+        with self._changed:
             if not self._is_claimed:
                 self._is_unwanted = True
                 self._stopped_before = self._stopped_before or cause
-                self._over_at = time.monotonic()
-                self._started.set()
-                self._finished.set()
-                return
-            if self._wanted is None:
-                self._wanted = cause, is_told
-                self._wake()
+                self._over_at = self._over_at or time.monotonic()
+                self._input.is_closed = True
+                self._changed.notify_all()
+                for event in (self._started, self._dead, self._finished):
+                    event.set()
+                callbacks, self._callbacks = self._callbacks, []
+            else:
+                callbacks = []
+                self._is_hurried = self._is_hurried or cause is not Cause.LEFT
+                if self._wanted is None and not self._dead.is_set():
+                    self._wanted = cause, is_told
+                    self._wake()
+        for callback in callbacks:
+            callback()
 
     def write(self, data: bytes) -> None:
         """Write to its stdin, and return when it has taken all. BrokenPipeError: it is gone, and not because of us."""
+        if self._is_elsewhere:
+            raise BrokenPipeError(errno.EPIPE, "the command belongs to the process that this one was forked from")
         with self._changed:
             if not self._input.is_pipe:
                 return
-            self._input.add(data)
+            if not self._input.is_ending:
+                self._input.add(data)
             self._wake()
             goal = self._input.given
-            self._changed.wait_for(lambda: self._input.taken >= goal or self._input.is_closed)
-            if self._input.taken >= goal or self.cause is not None or self._wanted is not None:
+            has_place = not self._input.is_ending and not self._input.is_closed
+            if has_place:
+                self._changed.wait_for(lambda: self._input.taken >= goal or self._input.is_closed)
+            if (has_place and self._input.taken >= goal) or self.cause is not None or self._wanted is not None:
                 return
-        raise BrokenPipeError(32, "the command does not read its standard input any more")
+        raise BrokenPipeError(errno.EPIPE, "the command does not read its standard input any more")
 
     def end_input(self) -> None:
         """The end of file, behind all that was written."""
+        if self._is_elsewhere:
+            return
         with self._lock:
             self._input.is_ending = True
             self._wake()
@@ -165,29 +214,38 @@ class RunningCommand:
                 return
             self._is_claimed = True
         try:
-            try:
-                process = start(self.spec)
-            except (OSError, LaunchError) as error:
-                self.error = error
-                return
-            self.pid, self.is_warm = process.pid, process.is_warm
             with contextlib.ExitStack() as stack:
+                try:
+                    bell = _bell()  # all that can fail comes before the process
+                    stack.callback(self._close_bell, bell)
+                    if self._on_begin is not None:
+                        self._on_begin()
+                    process = start(self.spec)
+                except (OSError, LaunchError) as error:
+                    self.error = error
+                    return
+                except (ValueError, MemoryError, RuntimeError) as error:
+                    self.error = OSError(errno.EAGAIN if isinstance(error, RuntimeError) else None, str(error))
+                    return
+                self.pid, self.is_warm = process.pid, process.is_warm
                 stack.callback(process.close)
-                bell = _bell()
-                stack.callback(self._close_bell, bell)
                 self._began = time.monotonic()
                 self._machine = machine = CommandMachine(self._times, self._timeout, self._began)
                 with self._lock:
                     self._ring = bell[1]
+                    if self._wanted is not None:
+                        self._wake()  # it came before there was something to ring
                 self._started.set()
                 _Pump(self, process, machine, bell[0]).run()
         finally:
             self._over_at = time.monotonic()
-            if self._on_end is not None:
-                self._on_end()
             with self._changed:
                 self._input.is_closed = True
                 self._changed.notify_all()
+            self._dead.set()
+            if self._on_end is not None:
+                self._on_end()
+            with self._lock:
                 callbacks, self._callbacks = self._callbacks, []
                 self._finished.set()
             self._started.set()
@@ -251,13 +309,38 @@ class _Pump:
         for stream, fd in self._fds.items():
             if fd >= 0:
                 self._poll.register(fd, select.POLLIN)
-            else:  # it has our own
+            else:  # it is ours as well
                 machine.on_eof(stream)
         if process.ended >= 0:
             self._poll.register(process.ended, select.POLLIN)
         self._writes = False  # stdin is waited for
 
     def run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:  # as MemoryError, for output that nothing has room for
+            self._command.failure = error
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody sees to it any more: end it."""
+        process, machine = self._process, self._machine
+        process.offspring.look()
+        process.signal(signal.SIGKILL)
+        code, give_up = None, time.monotonic() + _MOST_FOR_END
+        while machine.ended is None and time.monotonic() < give_up:
+            try:
+                code = process.poll()
+            except ChildProcessError:
+                break
+            if code is not None:
+                break
+            time.sleep(_LOOK)
+        process.offspring.end()
+        if machine.ended is None:
+            machine.on_exit(code, time.monotonic())
+
+    def _loop(self) -> None:
         machine = self._machine
         while not machine.is_over:
             self._feed()
@@ -269,9 +352,7 @@ class _Pump:
                 if fd in ready and machine.is_open(stream):
                     self._read(stream)
             if machine.ended is None and (self._process.ended in ready or self._process.ended < 0):
-                code = self._process.poll()
-                if code is not None:
-                    self._on_exit(code)
+                self._look()
             self._obey()
             now = time.monotonic()
             while (action := machine.due(now)) is not None:
@@ -281,11 +362,23 @@ class _Pump:
                     if machine.is_open(stream):
                         self._take_rest(stream)
 
+    def _look(self) -> None:
+        """Whether it has ended."""
+        try:
+            code = self._process.poll()
+        except ChildProcessError:  # it has, and nobody can tell how
+            self._on_exit(None)
+        else:
+            if code is not None:
+                self._on_exit(code)
+
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
         if self._process.ended < 0 and self._machine.ended is None:
             due = min(due, time.monotonic() + _LOOK)
-        return None if due == math.inf else max(0.0, math.ceil((due - time.monotonic()) * 1000))
+        if due == math.inf:
+            return None
+        return max(0.0, math.ceil(min(due - time.monotonic(), _LONGEST) * 1000))
 
     def _obey(self) -> None:
         """Begin a stop that somebody wants."""

@@ -280,4 +280,5 @@ def _forget_threads() -> None:
         driver.forget_threads()
 
 
-os.register_at_fork(after_in_child=_forget_threads)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

@@ -229,4 +229,5 @@ def _show(error: Exception) -> None:
     )
 
 
-os.register_at_fork(after_in_child=Hub.forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Hub.forget)

@@ -190,7 +190,8 @@ def _forget() -> None:
     _keeping = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _show(error: Exception) -> None:

@@ -54,4 +54,5 @@ def _forked() -> None:
     _main = threading.get_ident()
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: descriptors that come by the channel: of the command's stdin, stdout and stderr
 _STREAMS = 3
+_RLIMIT_LOCKS = 10
 
 
 def become(server: Server, wanted: dict[str, Any]) -> Callable[[], int]:
@@ -34,7 +35,7 @@ def become(server: Server, wanted: dict[str, Any]) -> Callable[[], int]:
 
     wanted: argv, as `sys.argv` has it (for -m, with "-m" for the file); mode, of "file", "module" and "code"; target:
     the file as it was given, the module's name or the source; options: all arguments of the interpreter; unbuffered
-    and no_bytecode, as -u and -B.
+    and no_bytecode, as -u and -B; signature: of all that it starts (`_launch/marks.py`).
     """
     _, fds = server.channel.receive_raw(1, _STREAMS)
     if len(fds) != _STREAMS:
@@ -52,11 +53,22 @@ def become(server: Server, wanted: dict[str, Any]) -> Callable[[], int]:
         stream = _open(number, name, encoding, "backslashreplace" if number == 2 else errors, unbuffered)
         setattr(sys, name, stream)
         setattr(sys, "__%s__" % name, stream)
+    if wanted["signature"]:
+        _sign(wanted["signature"])
     if wanted["no_bytecode"]:
         sys.dont_write_bytecode = True
     server.channel.send_frame(b"1")  # from now on a signal is the command's
     server.channel.close()
     return _Program(wanted).run
+
+
+def _sign(signature: int) -> None:
+    from resource import getrlimit, setrlimit
+
+    try:
+        setrlimit(_RLIMIT_LOCKS, (signature, getrlimit(_RLIMIT_LOCKS)[1]))
+    except (OSError, ValueError):  # no room: what was seen below it is known by the controller
+        return
 
 
 def _encoding() -> tuple[str, str]:

@@ -237,7 +237,7 @@ class Outcome:
             "exit %s (%.2f seconds) %s> %s%s",
             self.exit_code,
             self.elapsed,
-            os.getcwd() if cwd is None else cwd,
+            _here() if cwd is None else cwd,
             self._shown_command(),
             "" if pid is None else f" pid={pid}",
         )
@@ -253,6 +253,13 @@ class Outcome:
             _print(self.err, sys.stderr, "\033[31m{}\033[39m")
         self.log_run_done(logging.CRITICAL)
         raise SystemExit(self.exit_code or self.FAILED)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return "."
 
 
 def _print(text: str, stream: Any, form: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 from .. import CommandSpec, LaunchError, RunningCommand, StopAction, StopCause, StopTimes, WarmPython
@@ -60,6 +62,11 @@ class LocalSubProcessExecute(Execute):
             if checked_seconds(value, f"{name}_timeout") is None:
                 raise TypeError(f"{name}_timeout takes seconds, not None")
         self._times = StopTimes(**times)
+        self._owner = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._running: set[LocalSubProcessStatus] = set()
 
@@ -69,18 +76,23 @@ class LocalSubProcessExecute(Execute):
         Raises CommandNotFoundError, CommandNotAllowedError or ExecuteError: it was not started; TimeoutError;
         InterruptError: `interrupt()` or `terminate()` was called. A KeyboardInterrupt goes on when all is dead.
         """
-        with self._running_one(request, None, None, cause=StopCause.KEYBOARD) as status:
+        status = self._prepared(request, self._show, None)
+        try:
+            self._begin(status)
             status.wait()
+        except BaseException:
+            self._end(status, StopCause.KEYBOARD)
+            raise
+        self._end(status, StopCause.LEFT)
         finished = status.finished()
         assert finished.outcome is not None
         if finished.outcome.exception is not None:
             raise finished.outcome.exception
         return finished
 
-    @contextlib.contextmanager
     def call(
         self, request: ExecuteRequest, show: bool | None = None, out_err: tuple[Any, Any] | None = None
-    ) -> Iterator[ExecuteStatus]:
+    ) -> AbstractContextManager[ExecuteStatus]:
         """A block with a command that runs: its status is live. Leaving the block stops it.
 
         show: forward output as it comes; None: what the executor has. out_err: where to, a pair of streams, binary or
@@ -89,8 +101,7 @@ class LocalSubProcessExecute(Execute):
         Nothing is raised when it cannot start: the status has the errno as its exit code then, and its outcome the
         exception. After the block all output is there, and the outcome.
         """
-        with self._running_one(request, show, out_err, cause=StopCause.LEFT) as status:
-            yield status
+        return _Block(self, request, self._show if show is None else show, out_err)
 
     def interrupt(self) -> None:
         """Stop all commands that this executor runs, beginning with SIGINT, and return when they are dead.
@@ -104,34 +115,34 @@ class LocalSubProcessExecute(Execute):
         self._stop(StopCause.TERMINATE)
 
     def _stop(self, cause: StopCause) -> None:
+        if self._owner != os.getpid():  # what runs is that of the process that this one was forked from
+            self._forget()
         with self._lock:
             running = list(self._running)
         for status in running:
             status.command.stop(cause)
         for status in running:
-            status.command.wait()
+            status.command.wait_dead()
 
-    @contextlib.contextmanager
-    def _running_one(
-        self, request: ExecuteRequest, show: bool | None, out_err: tuple[Any, Any] | None, cause: StopCause
-    ) -> Iterator[LocalSubProcessStatus]:
-        """A block with a live status, which is over after it."""
-        status = self._prepared(request, self._show if show is None else show, out_err)
+    def _begin(self, status: LocalSubProcessStatus) -> None:
+        if self._owner != os.getpid():
+            self._forget()
         with self._lock:
             self._running.add(status)
+        status.begin()
+
+    def _end(self, status: LocalSubProcessStatus, cause: StopCause) -> None:
+        """Stop it if it runs, wait until it is over, and judge."""
         try:
-            status.begin()
-            try:
-                yield status
-            except BaseException as error:
-                status.stop(StopCause.KEYBOARD if isinstance(error, KeyboardInterrupt) else cause)
-                raise
-            finally:
-                status.stop(StopCause.LEFT)
-                status.settle()
+            status.stop(cause)
         finally:
-            with self._lock:
-                self._running.discard(status)
+            try:
+                status.stop(cause)  # again: a second Ctrl-C has cut the wait short
+                status.settle()
+            finally:
+                if self._owner == os.getpid():
+                    with self._lock:
+                        self._running.discard(status)
 
     def _prepared(
         self, request: ExecuteRequest, show: bool, out_err: tuple[Any, Any] | None
@@ -146,11 +157,40 @@ class LocalSubProcessExecute(Execute):
             if show and targets[stream] is not None:
                 sinks[stream].append(Shown(targets[stream], painted=self._colored and stream == 2))
         timeout = self._timeout if request.timeout is None else request.timeout
-        return LocalSubProcessStatus(request, sinks, show, not self._colored, timeout, self._times, self._warm)
+        return LocalSubProcessStatus(request, sinks, show, not self._colored, timeout, self._times, self._warm, self._tell)
 
     def _warm(self, request: ExecuteRequest, program: str) -> WarmPython | None:
         """How a template can run it, if it is to."""
         return None
+
+    def _tell(self, command: RunningCommand) -> dict[str, Any]:
+        """More facts for the metadata."""
+        return {}
+
+
+class _Block:
+    """A block with a command that runs. No generator: in one, a Ctrl-C finds a gap between the start and the block."""
+
+    def __init__(
+        self, executor: LocalSubProcessExecute, request: ExecuteRequest, show: bool, out_err: tuple[Any, Any] | None
+    ) -> None:
+        self._executor = executor
+        self._request, self._show, self._out_err = request, show, out_err
+
+    def __enter__(self) -> ExecuteStatus:
+        self._status = status = self._executor._prepared(self._request, self._show, self._out_err)
+        try:
+            self._executor._begin(status)
+        except BaseException:
+            self._executor._end(status, StopCause.KEYBOARD)
+            raise
+        return status
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        is_keyboard = isinstance(error, KeyboardInterrupt)
+        self._executor._end(self._status, StopCause.KEYBOARD if is_keyboard else StopCause.LEFT)
 
 
 class LocalSubProcessStatus(ExecuteStatus):
@@ -165,10 +205,12 @@ class LocalSubProcessStatus(ExecuteStatus):
         timeout: float | None,
         times: StopTimes,
         warm: Callable[[ExecuteRequest, str], WarmPython | None],
+        tell: Callable[[RunningCommand], dict[str, Any]],
     ) -> None:
         super().__init__(None)
         self._request = request
         self._show = show
+        self._tell = tell
         self._error: ExecuteError | None = None  # why it was not started
         self._timeout = timeout
         self._start = time.monotonic()
@@ -180,15 +222,16 @@ class LocalSubProcessStatus(ExecuteStatus):
             self._not_started(error)
             program = ""
         self._cmd[0] = program or self._cmd[0]
-        listener = Listener(sinks) if program and any(sinks.values()) else None
+        self._listener = listener = Listener(sinks) if program and any(sinks.values()) else None
         self.command = RunningCommand(
             _spec(request, program, warm(request, program) if program else None),
             times=times,
             timeout=timeout,
             stdin=request.stdin.encode("utf-8", "surrogateescape") if isinstance(request.stdin, str) else None,
+            on_begin=None if listener is None else listener.start,
             on_data=None if listener is None else listener.put,
             on_step=self._log_step,
-            on_end=None if listener is None else listener.finish,
+            on_end=None if listener is None else lambda: listener.finish(lambda: self.command.is_hurried),
         )
         self._shares_terminal = not self.command.spec.own_group
         self._out = Text(plain, self.command.out[1])
@@ -200,6 +243,7 @@ class LocalSubProcessStatus(ExecuteStatus):
         """Start it, unless it is known already that it cannot be."""
         if self._error is not None:
             self.command.stop(StopCause.LEFT)  # it never begins
+            self.settle()
             return
         try:
             self.command.start()
@@ -207,16 +251,21 @@ class LocalSubProcessStatus(ExecuteStatus):
             self._not_started(ExecuteError(str(error), request=self._request))
         except OSError as error:
             self._not_started(start_error(self._request, self._cmd[0], error))
-        except BaseException:  # Ctrl-C while it is started
-            self.stop(StopCause.KEYBOARD)
-            raise
-        self._metadata["pid"] = self.command.pid
-        self._metadata["extsession"] = "warm" if self.command.is_warm else "process"
+            self.command.wait()
+            self.settle()
+        if self.command.pid is not None:
+            self._metadata["pid"] = self.command.pid
+            self._metadata.update(self._tell(self.command))
 
     def stop(self, cause: StopCause) -> None:
         """Begin to stop it, and wait until it is dead."""
         self.command.stop(cause, is_told=cause is StopCause.KEYBOARD and self._shares_terminal)
-        self.command.wait()
+        self._wait()
+
+    def _wait(self, timeout: float | None = None) -> bool:
+        """Until it is over; from a callback of its own, which is a part of that, until it has ended."""
+        is_own = self._listener is not None and self._listener.is_current()
+        return self.command.wait_dead(timeout) if is_own else self.command.wait(timeout)
 
     def settle(self) -> None:
         """It is over: judge."""
@@ -254,6 +303,12 @@ class LocalSubProcessStatus(ExecuteStatus):
             return TimeoutError(text, request=self._request, timeout=self._timeout)
         if cause in (StopCause.INTERRUPT, StopCause.TERMINATE):
             return InterruptError(f"{shown} was stopped by {cause.value}()", request=self._request)
+        if self.command.failure is not None:
+            text = f"{shown} was killed, for nobody could see to it any more: {self.command.failure!r}"
+            return ExecuteError(text, request=self._request)
+        if self.command.pid is not None and self.command.exit_code is None and cause is None:
+            text = f"{shown} has ended, and how is lost: SIGCHLD is ignored, or something else has waited for it"
+            return ExecuteError(text, request=self._request)
         return None
 
     def _not_started(self, error: ExecuteError) -> None:
@@ -284,12 +339,14 @@ class LocalSubProcessStatus(ExecuteStatus):
         return self.command.steps
 
     def wait(self, timeout: float | None = None) -> int | None:
-        return self.exit_code if self.command.wait(timeout) else None
+        return self.exit_code if self._wait(timeout) else None
 
     def write_stdin(self, text: str) -> None:
         if not isinstance(text, str):
             raise TypeError(f"write_stdin takes text, not {type(text).__name__}")
         if self._request.stdin is StdinSource.API:
+            if self._error is not None:
+                raise BrokenPipeError(errno.EPIPE, "the command was not started")
             self.command.write(text.encode("utf-8", "surrogateescape"))
 
     def close_stdin(self) -> None:
@@ -297,10 +354,12 @@ class LocalSubProcessStatus(ExecuteStatus):
             self.command.end_input()
 
     def interrupt(self) -> None:
-        self.stop(StopCause.INTERRUPT)
+        self.command.stop(StopCause.INTERRUPT)
+        self.command.wait_dead()
 
     def terminate(self) -> None:
-        self.stop(StopCause.TERMINATE)
+        self.command.stop(StopCause.TERMINATE)
+        self.command.wait_dead()
 
 
 def _same(status: ExecuteStatus) -> ExecuteStatus:
@@ -322,11 +381,15 @@ def _spec(request: ExecuteRequest, program: str, warm: WarmPython | None) -> Com
     )
 
 
-def _with_size(env: dict[str, str] | None) -> dict[str, str] | None:
-    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise."""
+def _with_size(env: dict[str, str] | None) -> dict[str, str]:
+    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise.
+
+    None is `os.environ`, and not what the C library has: readline sets COLUMNS and LINES there to what it takes for the
+    size, also where there is no terminal.
+    """
     found = dict(os.environ) if env is None else env
     if "COLUMNS" in found and "LINES" in found:
-        return env
+        return found
     for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
         try:
             size = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
@@ -334,8 +397,8 @@ def _with_size(env: dict[str, str] | None) -> dict[str, str] | None:
             continue
         found.setdefault("COLUMNS", str(size.columns))
         found.setdefault("LINES", str(size.lines))
-        return found
-    return env
+        break
+    return found
 
 
 def _terminal(stream: Any) -> int | None:

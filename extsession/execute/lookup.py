@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +27,8 @@ def resolve(request: ExecuteRequest) -> str:
     if allow is not None and not any(fnmatchcase(each, pattern) for each in (name, program) for pattern in allow):
         shown = ", ".join(allow) or "none"
         raise CommandNotAllowedError(
-            f"the program {name!r} (which is {program}) is not allowed; allowed are: {shown}", request=request
+            f"the program {redacted(name)!r} (which is {redacted(program)}) is not allowed; allowed are: {shown}",
+            request=request,
         )
     return program
 
@@ -49,18 +51,31 @@ def start_error(request: ExecuteRequest, program: str, error: OSError) -> Execut
 def _check_directory(request: ExecuteRequest) -> None:
     """The first that is looked at: all else is relative to it."""
     cwd = request.cwd
-    if cwd is None or cwd.is_dir():
+    if cwd is None:
         return
-    if cwd.exists():
-        number, why = errno.ENOTDIR, "is not a directory"
-    else:
+    try:
+        mode = os.stat(cwd).st_mode
+    except ValueError:  # NUL, or characters that no name can have
         number, why = errno.ENOENT, "does not exist"
+    except OSError as error:
+        number = error.errno or errno.ENOENT
+        why = "does not exist" if number == errno.ENOENT else f"cannot be used: {error.strerror}"
+    else:
+        if not stat.S_ISDIR(mode):
+            number, why = errno.ENOTDIR, "is not a directory"
+        elif not os.access(cwd, os.X_OK):
+            number, why = errno.EACCES, "cannot be used: it may not be entered"
+        else:
+            return
     raise ExecuteError(f"the directory {str(cwd)!r} to run in {why}", request=request, errno=number)
 
 
 def _find(name: str, path: str, cwd: Path | None) -> str | None:
     """The file that execvp(3) would run in `cwd`; one that cannot be run only where there is no other."""
-    base = Path.cwd() if cwd is None else cwd.absolute()
+    try:
+        base = Path.cwd() if cwd is None else cwd.absolute()
+    except OSError:  # ours was removed: only what does not depend on it can be found
+        base = Path()
     if os.sep in name or (os.altsep and os.altsep in name):
         file = str(base / name)
         return file if os.path.lexists(file) else None

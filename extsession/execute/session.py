@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from .. import WarmPython
+from .. import RunningCommand, WarmPython
 from .api import LOGGER
 from .local_sub_process import LocalSubProcessExecute
 from .lookup import resolve
@@ -70,6 +70,9 @@ class SessionExecute(LocalSubProcessExecute):
             unbuffered="u" in found.flags,
             no_bytecode="B" in found.flags,
         )
+
+    def _tell(self, command: RunningCommand) -> dict[str, Any]:
+        return {"extsession": "warm" if command.is_warm else "process"}
 
     def _plan(self, request: ExecuteRequest, program: str) -> _Plan | str:
         """What the interpreter is to do, or why it is not to be asked."""

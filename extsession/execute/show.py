@@ -17,6 +17,10 @@ from .api import LOGGER
 
 #: seconds of silence after which the beginning of a line is shown, for it may be a prompt
 _SILENCE: Final = 0.1
+#: seconds without any progress after which the rest of what a stopped command has written is not shown
+_PATIENCE: Final = 1.0
+#: seconds between two looks for that
+_LOOK: Final = 0.1
 _RED: Final = b"\033[31m"
 _PLAIN: Final = b"\033[39m"
 
@@ -27,16 +31,41 @@ class Listener:
     def __init__(self, sinks: dict[int, list[Sink]]) -> None:
         self._sinks = sinks
         self._queue: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="extsession-listener", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._given = 0  # pieces
+        self._is_abandoned = False
+
+    def start(self) -> None:
+        """RuntimeError: there are too many threads."""
+        thread = threading.Thread(target=self._run, name="extsession-listener", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def is_current(self) -> bool:
+        """Whether this is called from something that output is given to."""
+        return threading.current_thread() is self._thread
 
     def put(self, stream: int, data: bytes) -> None:
         self._queue.put((stream, data))
 
-    def finish(self) -> None:
-        """Return when all that was put has been given on."""
+    def finish(self, is_hurried: Callable[[], bool]) -> None:
+        """Return when all that was put has been given on: it waits as any program does whose output nobody reads.
+
+        While `is_hurried`, it does so for as long as there is some progress: nothing that is stopped may hang here.
+        """
+        if self._thread is None:
+            return
         self._queue.put(None)
-        self._thread.join()
+        given, since = self._given, time.monotonic()
+        while self._thread.is_alive():
+            self._thread.join(_LOOK)
+            now = time.monotonic()
+            if self._given != given or not is_hurried():
+                given, since = self._given, now
+            elif now - since > _PATIENCE and self._thread.is_alive():
+                self._is_abandoned = True
+                LOGGER.warning("output is not shown any more: what it goes to has taken nothing for %g s", _PATIENCE)
+                return
 
     def _run(self) -> None:
         sinks = [sink for each in self._sinks.values() for sink in each]
@@ -47,7 +76,7 @@ class Listener:
             except queue.Empty:
                 for sink in sinks:
                     if sink.due is not None and sink.due <= time.monotonic():
-                        sink.flush()
+                        sink.pause()
                 continue
             if item is None:
                 for sink in sinks:
@@ -56,18 +85,24 @@ class Listener:
             stream, data = item
             for sink in self._sinks.get(stream, ()):
                 sink.give(data)
+            self._given += 1
+            if self._is_abandoned:
+                return
 
 
 class Sink:
-    """Something that output goes to. due: when `flush` is to be called, unless more has come."""
+    """Something that output goes to. due: when `pause` is to be called, unless more has come."""
 
     due: float | None = None
 
     def give(self, data: bytes) -> None:
         raise NotImplementedError
 
+    def pause(self) -> None:
+        """Nothing has come for a while: give on what was kept back."""
+
     def flush(self) -> None:
-        """Give on what was kept back."""
+        """Nothing comes any more: give on what was kept back."""
 
 
 class Callback(Sink):
@@ -81,7 +116,7 @@ class Callback(Sink):
             return
         try:
             self._function(data)
-        except Exception:
+        except BaseException:  # SystemExit too: the thread goes on
             LOGGER.exception("the callback %r for output has raised, and is not called again", self._function)
             self._function = None
 
@@ -115,6 +150,14 @@ class Shown(Sink):
             self._kept.clear()
             self._show(rest)
 
+    def pause(self) -> None:
+        end = _whole(self._kept)
+        if end:
+            part = bytes(self._kept[:end])
+            del self._kept[:end]
+            self._show(part)
+        self.due = None
+
     def _show(self, data: bytes) -> None:
         if self._write is None:
             return
@@ -123,6 +166,17 @@ class Shown(Sink):
         except Exception as error:
             LOGGER.warning("output is not shown any more: %r has failed: %s", self._stream, error)
             self._write = None
+
+
+def _whole(data: bytearray) -> int:
+    """How many bytes there are before a UTF-8 character at the end of which a part is still to come."""
+    for back in range(1, min(4, len(data) + 1)):
+        byte = data[-back]
+        if byte >= 0xC0:
+            return len(data) - back if back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4) else len(data)
+        if byte < 0x80:
+            break
+    return len(data)
 
 
 def _writer(stream: Any) -> Callable[[bytes], Any]:

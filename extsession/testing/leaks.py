@@ -4,8 +4,8 @@ What is looked at is this process (descriptors, threads, memory) and all below i
 for temporary files. Left is what stays so for `patience` seconds: much ends a moment later than whoever used it.
 
 What stays on purpose is no leak: the thread that serves sessions nobody waits for, with its descriptors (one for each
-program), and templates. Those that were made meanwhile are ended, for they would live on for the next session like the
-one that they were made for.
+program), the process that ends commands when this one is gone (one for each program), and templates. Those that were
+made meanwhile are ended, for they would live on for the next session like the one that they were made for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -22,12 +23,14 @@ from typing import NamedTuple
 
 import psutil
 
-from .. import ExtSession, templates
+from .. import CommandSpec, ExtSession, RunningCommand, templates
 
 _FDS = Path("/proc/self/fd")
 _HAS_FDS = _FDS.is_dir()
 _HAS_CHILDREN = Path(f"/proc/self/task/{threading.get_native_id()}/children").is_file()
 _HUB = "extsession-hub"
+#: the process, this one or that it was forked from, that has a guard
+_guarded = 0
 
 
 class LeakError(AssertionError):
@@ -53,6 +56,7 @@ def no_leaks(
     None: memory is not looked at.
     """
     _have_hub()
+    _have_guard()
     there = _templates()
     if memory is not None:
         gc.collect()  # what is garbage already would hide as much that is left
@@ -97,6 +101,16 @@ def _have_hub() -> None:
     if not any(thread.name.startswith(_HUB) for thread in threading.enumerate()):
         with ExtSession(warm=False) as session:
             session.execute("pass")
+
+
+def _have_guard() -> None:
+    """The process that sees to commands is made with the first one: before anything is counted, too."""
+    global _guarded
+    if _guarded != os.getpid():
+        command = RunningCommand(CommandSpec((sys.executable, "-ISc", ""), sys.executable))
+        command.start()
+        command.wait()
+        _guarded = os.getpid()
 
 
 def _templates() -> set[int]:
