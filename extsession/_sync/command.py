@@ -30,10 +30,14 @@ _READ: Final = 2**18
 _MOST_IN_TERMINAL: Final = 2**17
 #: seconds between two looks for the end, where it shows on no descriptor
 _LOOK: Final = 0.005
+<<<<<<< Updated upstream
 #: seconds, the longest that poll(2) is asked to wait for: it takes milliseconds in an int
 _LONGEST: Final = 86400.0
 #: seconds for the end of one that is killed because there is nobody to see to it
 _MOST_FOR_END: Final = 5.0
+=======
+_BY_SOMEBODY: Final = {Cause.INTERRUPT, Cause.TERMINATE, Cause.KEYBOARD}
+>>>>>>> Stashed changes
 _SIGNALS: Final = {Action.INTERRUPT: signal.SIGINT, Action.TERMINATE: signal.SIGTERM}
 
 
@@ -314,6 +318,7 @@ class _Pump:
         if process.ended >= 0:
             self._poll.register(process.ended, select.POLLIN)
         self._writes = False  # stdin is waited for
+        self._has_left = False  # processes, and it may turn out that it has ended by Ctrl-C
 
     def run(self) -> None:
         try:
@@ -342,7 +347,7 @@ class _Pump:
 
     def _loop(self) -> None:
         machine = self._machine
-        while not machine.is_over:
+        while not machine.is_over or self._may_be_stopped():
             self._feed()
             ready = {fd for fd, _ in self._poll.poll(self._timeout())}
             if self._bell in ready:
@@ -352,7 +357,15 @@ class _Pump:
                 if fd in ready and machine.is_open(stream):
                     self._read(stream)
             if machine.ended is None and (self._process.ended in ready or self._process.ended < 0):
+<<<<<<< Updated upstream
                 self._look()
+=======
+                code = self._process.poll()
+                if code is not None:
+                    if self._process.ended >= 0:  # it would be ready for ever
+                        self._poll.unregister(self._process.ended)
+                    self._on_exit(code)
+>>>>>>> Stashed changes
             self._obey()
             now = time.monotonic()
             while (action := machine.due(now)) is not None:
@@ -374,6 +387,8 @@ class _Pump:
 
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
+        if self._may_be_stopped():
+            due = min(due, self._machine.drain_until)
         if self._process.ended < 0 and self._machine.ended is None:
             due = min(due, time.monotonic() + _LOOK)
         if due == math.inf:
@@ -385,6 +400,16 @@ class _Pump:
         wanted = self._command._wanted
         if wanted is not None and self._machine.cause is None:
             self._machine.stop(wanted[0], time.monotonic(), wanted[1])
+            if self._may_be_stopped() and wanted[0] in _BY_SOMEBODY:
+                self._process.offspring.end()
+                self._has_left = False
+
+    def _may_be_stopped(self) -> bool:
+        """Whether it has ended, and what it has left is to be ended as well if we are told to stop it a moment later.
+
+        A terminal sends Ctrl-C to it and to us. It may have ended of that before we have come to stop it.
+        """
+        return self._has_left and self._machine.ended is not None and time.monotonic() < self._machine.drain_until
 
     def _on_exit(self, code: int | None) -> None:
         self._obey()  # it was wanted before we knew of the end
@@ -392,6 +417,8 @@ class _Pump:
             left = self._process.offspring.end()
             if left and self._command._on_step is not None:
                 self._command._on_step(Action.GIVE_UP, self._machine.cause)
+        elif not self._command.spec.own_group:
+            self._has_left = bool(self._process.offspring.alive())
         self._machine.on_exit(code, time.monotonic())
 
     def _act(self, action: Action) -> None:
