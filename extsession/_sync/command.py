@@ -30,14 +30,15 @@ _READ: Final = 2**18
 _MOST_IN_TERMINAL: Final = 2**17
 #: seconds between two looks for the end, where it shows on no descriptor
 _LOOK: Final = 0.005
-<<<<<<< Updated upstream
 #: seconds, the longest that poll(2) is asked to wait for: it takes milliseconds in an int
 _LONGEST: Final = 86400.0
 #: seconds for the end of one that is killed because there is nobody to see to it
 _MOST_FOR_END: Final = 5.0
-=======
+#: how a program ends that does nothing about Ctrl-C, and a shell of which such a one was the last
+_BY_CTRL_C: Final = {-signal.SIGINT, 128 + signal.SIGINT}
+#: seconds in which Ctrl-C must have come to us after it has ended a command
+_LINGER: Final = 1.0
 _BY_SOMEBODY: Final = {Cause.INTERRUPT, Cause.TERMINATE, Cause.KEYBOARD}
->>>>>>> Stashed changes
 _SIGNALS: Final = {Action.INTERRUPT: signal.SIGINT, Action.TERMINATE: signal.SIGTERM}
 
 
@@ -318,7 +319,7 @@ class _Pump:
         if process.ended >= 0:
             self._poll.register(process.ended, select.POLLIN)
         self._writes = False  # stdin is waited for
-        self._has_left = False  # processes, and it may turn out that it has ended by Ctrl-C
+        self._lingers_until = 0.0  # it has ended, left processes, and it may turn out that this was by Ctrl-C
 
     def run(self) -> None:
         try:
@@ -357,15 +358,7 @@ class _Pump:
                 if fd in ready and machine.is_open(stream):
                     self._read(stream)
             if machine.ended is None and (self._process.ended in ready or self._process.ended < 0):
-<<<<<<< Updated upstream
                 self._look()
-=======
-                code = self._process.poll()
-                if code is not None:
-                    if self._process.ended >= 0:  # it would be ready for ever
-                        self._poll.unregister(self._process.ended)
-                    self._on_exit(code)
->>>>>>> Stashed changes
             self._obey()
             now = time.monotonic()
             while (action := machine.due(now)) is not None:
@@ -388,7 +381,7 @@ class _Pump:
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
         if self._may_be_stopped():
-            due = min(due, self._machine.drain_until)
+            due = min(due, self._lingers_until)
         if self._process.ended < 0 and self._machine.ended is None:
             due = min(due, time.monotonic() + _LOOK)
         if due == math.inf:
@@ -402,23 +395,32 @@ class _Pump:
             self._machine.stop(wanted[0], time.monotonic(), wanted[1])
             if self._may_be_stopped() and wanted[0] in _BY_SOMEBODY:
                 self._process.offspring.end()
-                self._has_left = False
+                self._lingers_until = 0.0
 
     def _may_be_stopped(self) -> bool:
-        """Whether it has ended, and what it has left is to be ended as well if we are told to stop it a moment later.
+        """Whether it has ended, and what it has left is to be ended as well if we are told to stop it a moment later."""
+        return time.monotonic() < self._lingers_until
 
-        A terminal sends Ctrl-C to it and to us. It may have ended of that before we have come to stop it.
-        """
-        return self._has_left and self._machine.ended is not None and time.monotonic() < self._machine.drain_until
+    def _linger(self, code: int | None) -> None:
+        """A terminal sends Ctrl-C to it and to us: it may have ended of that before we have come to stop it."""
+        offspring = self._process.offspring
+        if self._command.spec.own_group or not offspring.alive():
+            return
+        if code in _BY_CTRL_C:
+            offspring.end()
+        elif code != 0:
+            self._lingers_until = time.monotonic() + _LINGER
 
     def _on_exit(self, code: int | None) -> None:
+        if self._process.ended >= 0:  # it would be ready for ever
+            self._poll.unregister(self._process.ended)
         self._obey()  # it was wanted before we knew of the end
         if self._machine.cause is not None:
             left = self._process.offspring.end()
             if left and self._command._on_step is not None:
                 self._command._on_step(Action.GIVE_UP, self._machine.cause)
-        elif not self._command.spec.own_group:
-            self._has_left = bool(self._process.offspring.alive())
+        else:
+            self._linger(code)
         self._machine.on_exit(code, time.monotonic())
 
     def _act(self, action: Action) -> None:

@@ -146,13 +146,14 @@ class ToxStatus(ExecuteStatus):
         listener = Listener({1: [_Handler(out.handler)], 2: [_Handler(err.handler)]})
 
         def end() -> None:
-            listener.finish()
+            listener.finish(lambda: self._command.is_hurried)
             self._steps.put(None)
 
         self._command = RunningCommand(
             spec,
             times=self._times,
             timeout=timeout,
+            on_begin=listener.start,
             on_data=listener.put,
             on_step=lambda action, cause: self._steps.put(action),
             on_end=end,

@@ -23,7 +23,12 @@ TREE = """
     subprocess.Popen(nap)
     subprocess.Popen(nap, start_new_session=True)
     open("ready-" + os.environ["TOX_ENV_NAME"], "w").close()
-    time.sleep(600)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        if "polite" in sys.argv:
+            sys.exit(2)
+        raise
 """
 BOTH = ["cold", "warm"]
 
@@ -65,19 +70,21 @@ class _Terminal:
         return self._child.exitstatus, shown
 
 
-@pytest.mark.parametrize("way, stdin", [("cold", True), ("cold", False), ("warm", False)])
-def test_ctrl_c(project: Any, way: str, stdin: bool) -> None:
-    _make(project)
+@pytest.mark.parametrize(
+    "way, stdin, manner", [("cold", True, ""), ("cold", True, "polite"), ("cold", False, "polite"), ("warm", False, "")]
+)
+def test_ctrl_c(project: Any, way: str, stdin: bool, manner: str) -> None:
+    """stdin: it shares the terminal with tox, and gets the Ctrl-C from there as well."""
+    _make(project, manner)
     terminal = _Terminal(project, "run", *project.ways[way], stdin=stdin)
     _wait_for(project)
     terminal.interrupt()
     code, shown = terminal.end()
-    assert code == 254, shown  # -2
+    assert code != 0, shown
     assert "KeyboardInterrupt - teardown started" in shown
-    assert "a: interrupt tox environment: a" in shown.replace("\x1b[0m", "") or "interrupt tox environment: a" in shown
     if not stdin:
+        assert "interrupt tox environment: a" in shown
         assert "send signal SIGINT(2)" in shown
-    assert "a: FAIL code" in shown
 
 
 @pytest.mark.parametrize("way, stdin", [("cold", True), ("warm", False)])
