@@ -164,7 +164,7 @@ class ToxStatus(ExecuteStatus):
     def exit_code(self) -> int | None:
         """As it has ended; but one that was stopped for its time has not succeeded, whatever it says."""
         code = self._command.exit_code
-        return Outcome.FAILED if code == Outcome.OK and self._command.cause is StopCause.TIMEOUT else code
+        return 1 if code == Outcome.OK and self._command.cause is StopCause.TIMEOUT else code
 
     @property
     def start_error(self) -> BaseException | None:

@@ -22,6 +22,8 @@ from tox.version import version
 #: the attribute in which tox's and tox-uv's runners keep what runs commands; None: not made yet
 _EXECUTOR: Final = "_executor"
 _ABSENT: Final = object()
+#: what tox says of a command that cannot be started
+_WHY: Final = "Exception running subprocess %s"
 
 
 def put_executor(tox_env: ToxEnv, executor: Execute) -> Callable[[], None] | None:
@@ -67,12 +69,14 @@ def tox_version() -> str:
 
 
 def log_start_error(error: OSError) -> None:
-    """As tox does since 4.14: those before it said nothing."""
+    """As tox does, where it does: 4.11 says nothing."""
+    if _WHY not in local.LocalSubProcessExecuteInstance.__enter__.__code__.co_consts:
+        return
     text = str(error)
     redact = getattr(local, "redact_argv", None)
     if redact is not None and isinstance(error.filename, str):
         text = text.replace(repr(error.filename), repr(redact([error.filename])[0]))
-    logging.error("Exception running subprocess %s", text)
+    logging.error(_WHY, text)
 
 
 def log_request(pid: int, seconds: float) -> None:
