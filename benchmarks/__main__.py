@@ -18,6 +18,7 @@ def load_rows() -> list[Row]:
     """All rows, in the order of the table."""
     from . import (
         rows_branch,
+        rows_execute,
         rows_isolated,
         rows_kill,
         rows_limits,
@@ -42,6 +43,7 @@ def load_rows() -> list[Row]:
         rows_limits,
         rows_isolated,
         rows_scripts,
+        rows_execute,
     )
     order = [module.__name__ for module in modules]
     return sorted(ROWS, key=lambda row: order.index(row.prepare.__module__))

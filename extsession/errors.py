@@ -161,6 +161,13 @@ class NotReady(ExtSessionError, ValueError):
     """A result was read before its call is complete."""
 
 
+class IncompleteSource(ExtSessionError, ValueError):
+    """A program in a terminal session waits for more of the source, as at an open quote. source: of the call."""
+
+    _facts = ("source",)
+    source: str | None
+
+
 class CallCancelled(ExtSessionError):
     """The call was cancelled before its turn came."""
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent / "extsession"
 PACKAGE = "extsession"
 SHIPPED = ("_protocol", "_worker")
 RANKS = {"_protocol": 0, "errors": 1, "options": 1, "_launch": 2, "_engine": 3, "_sync": 4, "_aio": 4, "": 5}
+RANKS["terminal"] = 4  # beside the two colours: it drives processes of another kind, and waits for them itself
 FRONT_END = 6
 
 

@@ -247,13 +247,21 @@ class Driver(ABC):
         return error
 
     async def _ask_host(self, call: Call) -> None:
-        """Call the function that the code asks for, and await it where it is a coroutine's. `host` raises nothing."""
+        """Call the function that the code asks for, and await it where it is a coroutine's. `host` raises nothing.
+
+        It is cancelled when the call is over: nobody is there to be answered.
+        """
         question = call.question
         if question is None:
             return
         body = call.host(*question)
         if inspect.isawaitable(body):
-            body = await body
+            with anyio.CancelScope() as scope:
+                if not call.on_done(lambda _: scope.cancel()):
+                    scope.cancel()
+                body = await body
+            if scope.cancelled_caught:
+                return
         self.tell(lambda: self.machine.answer_host(call, body))
 
     # input() of the code

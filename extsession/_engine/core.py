@@ -5,7 +5,6 @@ Nothing here waits. A colour holds its own lock around every call into a Core, i
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -162,7 +161,7 @@ class Core:
         self.options = options
         timeout = _probe_time(options.start_timeout)
         if interpreter is None:
-            interpreter = find(options.python, sources=_sources(), timeout=timeout)
+            interpreter = find(options.python, sources=payload.sources(), timeout=timeout)
         self.interpreter: Interpreter = interpreter
         if launcher is None:
             if options.isolation is not None:
@@ -544,11 +543,6 @@ class Core:
         return not self.link.closed and (
             machine.is_busy or machine.outlived or machine.is_ending or machine.next_look() is not None
         )
-
-
-@functools.cache
-def _sources() -> dict[str, str]:
-    return payload.sources()
 
 
 def _name(name: object) -> str:

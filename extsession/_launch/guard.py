@@ -125,4 +125,6 @@ def serve() -> None:
             else:
                 running.pop(int(words[1]), None)
     for offspring in running.values():
+        offspring.strike()  # all of them first: the search for orphans takes a while
+    for offspring in running.values():
         offspring.end(with_root=True)

@@ -239,7 +239,12 @@ class LocalProcess:
             poll = select.poll()
             poll.register(self.leash, select.POLLIN)
             poll.poll(_ANNOUNCED * 1000)
-            self._early = self.read_leash()
+            self.look_at_leash()
+
+    def look_at_leash(self) -> bool:
+        """Take in what the leash tells; whether that is the end, which `read_leash` then tells again."""
+        self._early = self.read_leash()
+        return self._early is not None
 
     def sample(self, pid: int, memory: int | None) -> samples.Sample | None:
         if self._tree is None:

@@ -93,6 +93,16 @@ class Offspring:
                 handle.wait(_PAUSE)
                 handle.close()
 
+    def strike(self) -> None:
+        """SIGKILL for the process and for whom it has below it right now. `end` makes sure of the rest."""
+        self.look()
+        for pid, began in ((self.pid, self.began), *self._seen.items()):
+            handle = _Handle(pid)
+            if handle.is_open:
+                if _began(pid) == began:
+                    handle.signal(signal.SIGKILL)
+                handle.close()
+
     def _told(self, pid: int, number: int) -> _Handle | None:
         """Signal it, if it is still here and still ours."""
         handle = _Handle(pid)
@@ -104,9 +114,9 @@ class Offspring:
         return None
 
     def _hunt(self) -> int:
-        """None was found, and there were new processes meanwhile. They may be ours: one that forks and ends at once,
-        again and again, is gone before its turn in a list has come. So look at the numbers that were given out last: one
-        that is met leaves nobody. Returns how many were.
+        """None was found, and there were new processes meanwhile. They may be ours: one that forks and ends, and so
+        on, is gone before its turn in a list has come. So look at the numbers that were given out last: whoever is
+        met there leaves nobody. Returns how many were.
         """
         count = 0
         end = time.monotonic() + _PAUSE

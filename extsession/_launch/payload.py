@@ -35,6 +35,7 @@ _EAGER = frozenset(
         "_worker.serve",
         "_worker.stdin",
         "_worker.streams",
+        "_worker.threads",
         "_worker.trace",
         "_worker.warden",
     ]
@@ -44,6 +45,8 @@ _EAGER = frozenset(
 _CONFINE = ("_worker.bubble", "_worker.confine", "_worker.walled")
 #: what only a session that runs locked-down scripts needs: sent where its settings have "script"
 _SCRIPT = ("_worker.script",)
+#: what no session needs: a program that is not ours is started with it (`foreign_bytes`)
+_FOREIGN = ("_worker.foreign",)
 
 STAGE0 = """\
 import builtins, gc, os, sys, marshal
@@ -78,6 +81,7 @@ def _files() -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def sources() -> dict[str, str]:
     """{"_worker.serve": source, ...}: what an interpreter of another version compiles for itself."""
     return {name: path.read_text("utf-8") for name, path in _files().items()}
@@ -99,7 +103,7 @@ def compiled() -> bytes:
 def _parts(modules: bytes, isolated: bool, scripts: bool) -> tuple[bytes, bytes]:
     """What is sent first, and the rest."""
     codes: dict[str, bytes] = marshal.loads(modules)
-    unused = (() if isolated else _CONFINE) + (() if scripts else _SCRIPT)
+    unused = _FOREIGN + (() if isolated else _CONFINE) + (() if scripts else _SCRIPT)
     eager = {name: code for name, code in codes.items() if name in _EAGER}
     later = {name: code for name, code in codes.items() if name not in _EAGER and not name.startswith(unused)}
     return marshal.dumps(eager, _VERSION), marshal.dumps(later, _VERSION)
@@ -112,6 +116,14 @@ def first_bytes(modules: bytes, config: dict[str, Any]) -> bytes:
     eager, later = _parts(modules, isolated, scripts)
     settings = marshal.dumps(config, _VERSION)
     return b"".join(len(each).to_bytes(4, "little") + each for each in (eager, settings, later))
+
+
+def foreign_bytes(config: dict[str, Any]) -> bytes:
+    """What stage 0 reads for a program that is not ours: `foreign.py` takes the place of `boot.py`."""
+    codes: dict[str, bytes] = marshal.loads(compiled())
+    first = {"_worker.boot": codes["_worker.foreign"], "_worker.warden": codes["_worker.warden"]}
+    parts = (marshal.dumps(first, _VERSION), marshal.dumps(config, _VERSION))
+    return b"".join(len(each).to_bytes(4, "little") + each for each in parts)
 
 
 #: seconds for an answer

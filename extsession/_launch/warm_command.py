@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from .._protocol.messages import TOKEN_SIZE
-from . import marks, templates
+from . import marks, payload, templates
 from .base import Spec
 from .command import CommandSpec, Streams, WarmPython
 from .interpreter import find
@@ -42,7 +42,7 @@ class WarmCommand:
             "signature": (signature := marks.new_signature()),
         }
         session = Spec(
-            interpreter=find(warm.python),
+            interpreter=find(warm.python, sources=payload.sources()),
             token=os.urandom(TOKEN_SIZE),
             cwd=spec.cwd,
             env=spec.env,
@@ -117,14 +117,14 @@ def _hand_over(process: LocalProcess, streams: Streams) -> None:
     while not is_there or process.pid is None:
         left = give_up - time.monotonic()
         ready = [fd for fd, _ in poll.poll(max(0.0, left * 1000))]
-        if process.leash in ready and process.read_leash() is not None and not is_there:
-            raise CannotServe("its template's clone has ended before it was there")
         if channel.fileno() in ready:
             with contextlib.suppress(OSError):
                 is_there = channel.recv(1) == b"1"
             if not is_there:
                 raise CannotServe("its template's clone has ended before it was there")
             poll.unregister(channel)
+        if process.leash in ready and process.look_at_leash() and process.pid is None:
+            raise CannotServe("its template's clone has ended before it was there")
         if left <= 0:
             raise CannotServe("its template takes too long")
 

@@ -20,8 +20,11 @@ from typing import Final
 
 from .._engine.command import Action, Cause, CommandMachine, StopTimes
 from .._engine.completion import Step
+from .._engine.limits import Breach
 from .._launch.command import CommandSpec, StartedCommand, start
 from ..errors import LaunchError
+from ..options import Limits
+from .command_watch import CommandWatch
 
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -45,7 +48,8 @@ _SIGNALS: Final = {Action.INTERRUPT: signal.SIGINT, Action.TERMINATE: signal.SIG
 class RunningCommand:
     """A command, from its start on.
 
-    timeout: seconds it may run. stdin: bytes for a stdin that is a pipe, which is then closed; None: `write` follows.
+    timeout: seconds it may run. limits: of its whole tree, `cpu`, `memory`, `processes`, and `output`; `breach` is the
+    one that it was stopped for. stdin: bytes for a stdin that is a pipe, which is then closed; None: `write` follows.
     on_begin: called before it is started, and may raise RuntimeError for want of a thread; on_data: with 1 or 2, for
     stdout or stderr, and bytes as they arrive; on_step: with each step of the ladder and the cause; on_end: when all is
     over, before `wait` returns. All are called from the command's own thread, must not raise otherwise, and hold it up.
@@ -59,6 +63,7 @@ class RunningCommand:
         *,
         times: StopTimes | None = None,
         timeout: float | None = None,
+        limits: Limits | None = None,
         stdin: bytes | None = None,
         on_begin: Callable[[], None] | None = None,
         on_data: Callable[[int, bytes], None] | None = None,
@@ -73,6 +78,8 @@ class RunningCommand:
         self.out = {STDOUT: bytearray(), STDERR: bytearray()}
         self._times = times or StopTimes()
         self._timeout = timeout
+        self._limits = limits
+        self.breach: Breach | None = None
         self._on_begin, self._on_data, self._on_step, self._on_end = on_begin, on_data, on_step, on_end
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -308,6 +315,8 @@ class _Pump:
         self._process = process
         self._machine = machine
         self._bell = bell
+        limits = command._limits
+        self._watch = None if limits is None else CommandWatch(limits, process, machine.began)
         self._fds = {STDOUT: process.stdout, STDERR: process.stderr}
         self._poll = select.poll()
         self._poll.register(bell, select.POLLIN)
@@ -348,6 +357,7 @@ class _Pump:
 
     def _loop(self) -> None:
         machine = self._machine
+        self._look()  # a template may have told of the end along with the start
         while not machine.is_over or self._may_be_stopped():
             self._feed()
             ready = {fd for fd, _ in self._poll.poll(self._timeout())}
@@ -361,6 +371,8 @@ class _Pump:
                 self._look()
             self._obey()
             now = time.monotonic()
+            if self._watch is not None and machine.cause is None and machine.ended is None:
+                self._look_at_limits(self._watch, now)
             while (action := machine.due(now)) is not None:
                 self._act(action)
             if machine.ended is not None and now >= machine.drain_until:
@@ -378,10 +390,18 @@ class _Pump:
             if code is not None:
                 self._on_exit(code)
 
+    def _look_at_limits(self, watch: CommandWatch, now: float) -> None:
+        breach = watch.look(now, sum(map(len, self._command.out.values())))
+        if breach is not None:
+            self._command.breach = breach
+            self._machine.stop(Cause.LIMIT, now)
+
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
         if self._may_be_stopped():
             due = min(due, self._lingers_until)
+        if self._watch is not None and self._machine.cause is None and self._machine.ended is None:
+            due = min(due, self._watch.next_look())
         if self._process.ended < 0 and self._machine.ended is None:
             due = min(due, time.monotonic() + _LOOK)
         if due == math.inf:

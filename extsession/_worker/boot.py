@@ -148,6 +148,7 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
     encoding = out.encoding if out is not None else "utf-8"
     router.open(encoding, out.errors if out else "strict", err.errors if err else "backslashreplace")
     load("_worker.burst").attach(router, server.accounts.may_have_started_process)
+    load("_worker.threads").watch(router)
     server.open_stdin(inp.encoding if inp else encoding, inp.errors if inp else "strict")
     for old in (out, err, inp):
         if old is not None:

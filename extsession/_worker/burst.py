@@ -90,10 +90,6 @@ class Burst:
             _dup2(router.pipes[messages.STDOUT], messages.STDOUT)
         os.close(watched)
         router.target = messages.STDOUT
-        if not router.outlived:
-            from . import threads
-
-            threads.watch(None)
 
     def _was_touched(self, watched: int, ours: bool) -> bool:
         """Whether anything but us has written, or may write, to the watched pipe.
@@ -139,8 +135,6 @@ class Burst:
             return
         import fcntl
 
-        from . import threads
-
         try:
             watched, writing = os.pipe()
             watched = to_high(watched)
@@ -158,7 +152,6 @@ class Burst:
             os.close(watched)
             os.close(writing)
             return
-        threads.watch(router)
         self._hook(True)
         self._watched = watched
         self._rung = False

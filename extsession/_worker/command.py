@@ -15,6 +15,7 @@ import sys
 from _signal import SIG_DFL, SIGINT, SIGURG  # type: ignore[import-not-found]
 from _signal import signal as set_signal
 
+from . import threads
 from .serve import PLAIN_HANDLER
 from .trace import traceback_of, trim
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 #: descriptors that come by the channel: of the command's stdin, stdout and stderr
 _STREAMS = 3
 _RLIMIT_LOCKS = 10
+#: what `__main__` has when an interpreter has just started
+_IN_MAIN = frozenset(
+    ["__annotations__", "__builtins__", "__doc__", "__loader__", "__name__", "__package__", "__spec__"]
+)
 
 
 def become(server: Server, wanted: dict[str, Any]) -> Callable[[], int]:
@@ -43,12 +48,13 @@ def become(server: Server, wanted: dict[str, Any]) -> Callable[[], int]:
     encoding, errors = _encoding()
     server.family.release()
     server.router.retire()
+    threads.watch(None)
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
     _signals()
     _faulthandler()
-    unbuffered = bool(wanted["unbuffered"])
+    unbuffered = bool(wanted["unbuffered"] or os.environ.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = _open(number, name, encoding, "backslashreplace" if number == 2 else errors, unbuffered)
         setattr(sys, name, stream)
@@ -113,7 +119,7 @@ def _open(number: int, name: str, encoding: str, errors: str, unbuffered: bool) 
     raw.name = "<%s>" % name
     is_line_buffered = not unbuffered and (raw.isatty() or (number == 2 and sys.version_info >= (3, 9)))
     text = io.TextIOWrapper(
-        buffer, encoding, errors, newline="\n", line_buffering=is_line_buffered, write_through=unbuffered and writes
+        buffer, encoding, errors, newline="\n", line_buffering=is_line_buffered, write_through=unbuffered
     )
     text.mode = "w" if writes else "r"  # type: ignore[misc]
     return text
@@ -132,8 +138,9 @@ class _Program:
         """Run it. Whatever leaves it goes on to the interpreter, which ends as after any program."""
         main = sys.modules["__main__"]
         scope = vars(main)
-        scope.clear()
-        scope.update(__name__="__main__", __doc__=None, __package__=None, __spec__=None, __builtins__=_builtins())
+        for name in [name for name in scope if name not in _IN_MAIN]:
+            del scope[name]
+        scope.update(__name__="__main__", __doc__=None, __package__=None, __spec__=None)
         sys.argv[:] = self._argv
         if hasattr(sys, "orig_argv"):
             sys.orig_argv[:] = [sys.orig_argv[0], *self._options]
@@ -148,8 +155,13 @@ class _Program:
 
     def _code(self, scope: dict[str, Any]) -> None:
         _first_on_path("")
-        scope["__loader__"] = _builtin_importer()
-        exec(compile(self._target, "<string>", "exec", dont_inherit=True), scope)
+        code = compile(self._target, "<string>", "exec", dont_inherit=True)
+        if sys.version_info >= (3, 13):  # tracebacks show the lines of -c
+            import linecache
+
+            lines = [line + "\n" for line in self._target.splitlines()]
+            linecache.cache["<string>"] = (len(self._target), None, lines, "<string>")
+        exec(code, scope)
 
     def _module(self, scope: dict[str, Any]) -> None:
         import runpy
@@ -191,18 +203,6 @@ class _Program:
                 continue
             return True
         return False
-
-
-def _builtins() -> Any:
-    import builtins
-
-    return builtins
-
-
-def _builtin_importer() -> Any:
-    from importlib.machinery import BuiltinImporter
-
-    return BuiltinImporter
 
 
 def _first_on_path(entry: str) -> None:

@@ -18,6 +18,7 @@ import os
 import sys
 from _thread import RLock, get_ident
 from _thread import _count as count_threads
+from time import monotonic
 
 from .._protocol import messages
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
     from .burst import Burst
     from .channel import Channel
+
+#: seconds in which a thread must have made its first step
+_BIRTH = 5.0
+
 
 class Router:
     """Decides for each write of Python code where it goes.
@@ -51,7 +56,8 @@ class Router:
         self._last = 0  # the stream that Python code wrote to last, in this call
         self.main = get_ident()
         self.target = messages.STDOUT  # where text for stdout goes: its private descriptor in a flood
-        self._threads: dict[int, int] = {}  # thread -> call that started it, while `outlived`
+        self._threads: dict[int, int] = {}  # thread -> call that started it; of this one, and of those still alive
+        self._unseen: dict[int, float] = {}  # those that no frame was seen of at the end of a call -> since when
         self.text: dict[int, Any] = {}
         self.tasks: Any = None  # context variable: the call that a task was started by; see loop.py
 
@@ -163,17 +169,14 @@ class Router:
 
     def note_survivors(self, call: int, tasks: bool) -> None:
         """At the end of a call: remember whose the threads are that are still alive."""
-        alive = count_threads()
-        if not (alive or tasks or self.outlived):
+        if not (tasks or self.outlived or self._threads or count_threads()):
             return
-        if alive:
-            frames = sys._current_frames()
-            with self.lock:
-                known = self._threads
-                self._threads = {i: known.get(i, call) for i in frames if i != self.main}
-        elif self._threads:
-            self._threads = {}
-        outlived = bool(alive or tasks)
+        frames = sys._current_frames()
+        with self.lock:
+            known = self._threads
+            self._threads = found = {i: known.get(i, call) for i in frames if i != self.main}
+            found.update(self._unborn({i: known[i] for i in known if i not in frames}, len(frames)))
+        outlived = bool(found or tasks)
         if outlived != self.outlived:
             self.outlived = outlived
             for stream, text in self.text.items():
@@ -181,9 +184,24 @@ class Router:
                     text.write = _text_writer(self, stream, text)
                 else:
                     text.__dict__.pop("write", None)
-            from . import threads
 
-            threads.watch(self if outlived else None)
+    def _unborn(self, unseen: dict[int, int], seen: int) -> dict[int, int]:
+        """Those of `unseen`, threads that were started, that may not have begun yet. seen: how many have, and live.
+
+        The kernel knows of them from the start on (its count of links is 2 and one for each thread: proc(5)). One that
+        is not seen by the interpreter may also be of a library, or about to end: so this is believed for a while only.
+        """
+        if unseen:
+            now = monotonic()
+            try:
+                may_be = os.stat("/proc/self/task").st_nlink - 2 > seen
+            except OSError:  # no /proc here
+                may_be = True
+            times = self._unseen
+            self._unseen = {i: times.get(i, now) for i in unseen} if may_be else {}
+            return {i: unseen[i] for i, since in self._unseen.items() if now - since < _BIRTH}
+        self._unseen = {}
+        return {}
 
     def started_thread(self, ident: int, owner: int) -> None:
         self._threads[ident] = owner
@@ -221,7 +239,8 @@ class Router:
         return found
 
     def reborn(self, token: bytes) -> None:
-        """In a clone that has pipes of its own."""
+        """In a clone that has pipes of its own, and no thread."""
+        self._threads, self._unseen = {}, {}
         self._token = token
         self._number = self._last = self.call = 0
         self.interrupted = False

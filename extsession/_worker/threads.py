@@ -1,7 +1,7 @@
-"""Whose call a new thread belongs to, while threads or tasks of earlier calls are alive.
+"""Whose call a new thread belongs to: the functions of `_thread` that start one note the starter's call.
 
-Only then, and in a flood of prints (`burst.py`), is there a question: the two functions of `_thread` that
-start one are replaced by ones that note the starter's call, and put back when the last survivor is gone.
+They do so always. The interpreter counts a thread only from its own first step on, so at the end of a call there may be
+one that nobody sees yet, and that prints in the next call.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _plain = {
     name: getattr(_thread, name)
-    for name in ("start_new_thread", "start_joinable_thread")
+    for name in ("start_new_thread", "start_new", "start_joinable_thread")
     if hasattr(_thread, name)
 }
 
 
 def watch(router: Router | None) -> None:
-    """Note the call of each new thread in `router`; None: no longer."""
+    """Note the call of each new thread in `router`; None: do not."""
     for name, plain in _plain.items():
         starter = plain if router is None else _noting(plain, router)
         setattr(_thread, name, starter)

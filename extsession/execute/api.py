@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 from .. import Step
-from .errors import ExecuteError, InterruptError, TimeoutError
+from .errors import ExecuteError, InterruptError, LimitError, TimeoutError
 from .redact import shell_cmd_redacted
 from .request import ExecuteRequest
 from .text import Text
@@ -222,7 +222,7 @@ class Outcome:
         A program that is missing is no failure that anybody expects.
         """
         error = self.exception
-        was_run = "pid" in self.metadata or isinstance(error, (TimeoutError, InterruptError))
+        was_run = "pid" in self.metadata or isinstance(error, (TimeoutError, InterruptError, LimitError))
         never_started = isinstance(error, ExecuteError) and not was_run
         if self.exit_code == self.OK or never_started:
             self._fail()
@@ -273,6 +273,41 @@ def _print(text: str, stream: Any, form: str) -> None:
     stream.flush()
 
 
+def judged(request: ExecuteRequest, found: ExecuteStatus | ExecuteError) -> Outcome:
+    """The outcome of a run: the executor's own, or one that is made here."""
+    error = found if isinstance(found, ExecuteError) else None
+    status = found.status or ExecuteStatus(found.errno) if isinstance(found, ExecuteError) else found
+    return status.outcome or Outcome(status, error, request=request, cmd=request.cmd)
+
+
+class Attempts:
+    """Of one request: whether there is to be another one."""
+
+    def __init__(
+        self, request: ExecuteRequest, most: int, should_retry: Callable[[ExecuteStatus], bool] | None
+    ) -> None:
+        if isinstance(most, bool) or not isinstance(most, int):
+            raise TypeError(f"max_retries takes a number of attempts, not {most!r}")
+        if most < 1:
+            raise ValueError(f"max_retries is the number of attempts, at least 1, not {most}")
+        self._request = request
+        self._most = most
+        self._should_retry = should_retry
+        self._count = 1
+
+    def go_on(self, found: ExecuteStatus | ExecuteError) -> bool:
+        """found: what came of the last attempt."""
+        if self._count == self._most or isinstance(found, InterruptError):
+            return False
+        if isinstance(found, ExecuteStatus) and (
+            found.success or (self._should_retry is not None and not self._should_retry(found))
+        ):
+            return False
+        self._count += 1
+        LOGGER.warning("attempt %d of %d: %s", self._count, self._most, self._request.shell_cmd_redacted)
+        return True
+
+
 class Execute(ABC):
     """Runs requests. A subclass writes `__call__`; what is here is built on it."""
 
@@ -283,11 +318,9 @@ class Execute(ABC):
     def run(self, request: ExecuteRequest) -> Outcome:
         """Run it to its end, and judge. An ExecuteError is on the outcome, and is not raised."""
         try:
-            status = self(request)
+            return judged(request, self(request))
         except ExecuteError as error:
-            failed = error.status if error.status is not None else ExecuteStatus(error.errno)
-            return failed.outcome or Outcome(failed, error, request=request, cmd=request.cmd)
-        return status.outcome or Outcome(status, request=request, cmd=request.cmd)
+            return judged(request, error)
 
     def execute_with_retry(
         self,
@@ -300,27 +333,16 @@ class Execute(ABC):
         should_retry: whether one that has failed is to be tried again; None: always. Returns the last status; an
         ExecuteError of the last attempt is raised. InterruptError ends it. ValueError: fewer than one attempt.
         """
-        if isinstance(max_retries, bool) or not isinstance(max_retries, int):
-            raise TypeError(f"max_retries takes a number of attempts, not {max_retries!r}")
-        if max_retries < 1:
-            raise ValueError(f"max_retries is the number of attempts, at least 1, not {max_retries}")
-        attempt = 1
+        attempts = Attempts(request, max_retries, should_retry)
         while True:
             try:
                 status = self(request)
-            except InterruptError:
-                raise
-            except ExecuteError:
-                if attempt == max_retries:
+            except ExecuteError as error:
+                if not attempts.go_on(error):
                     raise
             else:
-                if status.success or attempt == max_retries:
+                if not attempts.go_on(status):
                     return status
-                if should_retry is not None and not should_retry(status):
-                    return status
-            attempt += 1
-            LOGGER.warning("attempt %d of %d: %s", attempt, max_retries, request.shell_cmd_redacted)
-
     def interrupt(self) -> None:  # noqa: B027  # not abstract: most have nothing to stop
         """Stop all that runs, beginning with an interrupt, and return when it is dead. Nothing here."""
 

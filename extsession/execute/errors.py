@@ -43,5 +43,14 @@ class TimeoutError(ExecuteError, builtins.TimeoutError):
     timeout: float | None
 
 
+class LimitError(ExecuteError):
+    """The command was killed because of a limit. limit: its name in `Limits`; allowed, reached: values in its unit."""
+
+    _facts = ("request", "status", "errno", "limit", "allowed", "reached")
+    limit: str | None
+    allowed: float | None
+    reached: float | None
+
+
 class InterruptError(ExecuteError):
     """The command was stopped by `interrupt()` or `terminate()`."""

@@ -7,15 +7,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .. import CommandSpec, LaunchError, RunningCommand, StopAction, StopCause, StopTimes, WarmPython
 from .api import LOGGER, Execute, ExecuteStatus, Outcome
-from .errors import ExecuteError, InterruptError, TimeoutError
+from .errors import ExecuteError, InterruptError, LimitError, TimeoutError
 from .lookup import resolve, start_error
+from .records import OwnTemporary, write_log
 from .request import ExecuteRequest, StdinSource, checked_seconds
 from .show import Callback, Listener, Shown, Sink
 from .text import Text
@@ -33,6 +35,9 @@ class LocalSubProcessExecute(Execute):
     One that is to be stopped has suicide_timeout seconds to end by itself, interrupt_timeout after SIGINT, and
     terminate_timeout after SIGTERM, before SIGKILL. drain_timeout: seconds after its end for which output is
     read that comes from processes which it has left.
+
+    log_dir: a folder that gets a file about each run, with its output; made if it is not there. own_tmp: each run has a
+    folder of its own for temporary files (TMPDIR), which is removed after it.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class LocalSubProcessExecute(Execute):
         interrupt_timeout: float = 0.3,
         terminate_timeout: float = 0.2,
         drain_timeout: float = 0.1,
+        log_dir: str | os.PathLike[str] | None = None,
+        own_tmp: bool = False,
     ) -> None:
         self._colored = colored
         self._show = show
@@ -62,6 +69,8 @@ class LocalSubProcessExecute(Execute):
             if checked_seconds(value, f"{name}_timeout") is None:
                 raise TypeError(f"{name}_timeout takes seconds, not None")
         self._times = StopTimes(**times)
+        self._log_dir = None if log_dir is None else Path(log_dir)
+        self._own_tmp = own_tmp
         self._owner = 0
         self._forget()
 
@@ -139,10 +148,19 @@ class LocalSubProcessExecute(Execute):
             try:
                 status.stop(cause)  # again: a second Ctrl-C has cut the wait short
                 status.settle()
+                self._keep(status)
             finally:
                 if self._owner == os.getpid():
                     with self._lock:
                         self._running.discard(status)
+
+    def _keep(self, status: LocalSubProcessStatus) -> None:
+        outcome = status.outcome
+        if self._log_dir is not None and outcome is not None and not status.is_kept:
+            status.is_kept = True
+            path = write_log(self._log_dir, outcome)
+            if path is not None:
+                outcome.metadata["log"] = str(path)
 
     def _prepared(
         self, request: ExecuteRequest, show: bool, out_err: tuple[Any, Any] | None
@@ -157,7 +175,11 @@ class LocalSubProcessExecute(Execute):
             if show and targets[stream] is not None:
                 sinks[stream].append(Shown(targets[stream], painted=self._colored and stream == 2))
         timeout = self._timeout if request.timeout is None else request.timeout
-        return LocalSubProcessStatus(request, sinks, show, not self._colored, timeout, self._times, self._warm, self._tell)
+        plain = not self._colored
+        temporary = OwnTemporary() if self._own_tmp else None
+        return LocalSubProcessStatus(
+            request, sinks, show, plain, timeout, self._times, self._warm, self._tell, temporary
+        )
 
     def _warm(self, request: ExecuteRequest, program: str) -> WarmPython | None:
         """How a template can run it, if it is to."""
@@ -206,11 +228,14 @@ class LocalSubProcessStatus(ExecuteStatus):
         times: StopTimes,
         warm: Callable[[ExecuteRequest, str], WarmPython | None],
         tell: Callable[[RunningCommand], dict[str, Any]],
+        temporary: OwnTemporary | None,
     ) -> None:
         super().__init__(None)
         self._request = request
         self._show = show
         self._tell = tell
+        self._temporary = temporary
+        self.is_kept = False  # in the executor's log
         self._error: ExecuteError | None = None  # why it was not started
         self._timeout = timeout
         self._start = time.monotonic()
@@ -224,9 +249,10 @@ class LocalSubProcessStatus(ExecuteStatus):
         self._cmd[0] = program or self._cmd[0]
         self._listener = listener = Listener(sinks) if program and any(sinks.values()) else None
         self.command = RunningCommand(
-            _spec(request, program, warm(request, program) if program else None),
+            _spec(request, program, warm(request, program) if program else None, temporary),
             times=times,
             timeout=timeout,
+            limits=request.limits,
             stdin=request.stdin.encode("utf-8", "surrogateescape") if isinstance(request.stdin, str) else None,
             on_begin=None if listener is None else listener.start,
             on_data=None if listener is None else listener.put,
@@ -251,11 +277,12 @@ class LocalSubProcessStatus(ExecuteStatus):
             self._not_started(ExecuteError(str(error), request=self._request))
         except OSError as error:
             self._not_started(start_error(self._request, self._cmd[0], error))
-            self.command.wait()
-            self.settle()
         if self.command.pid is not None:
             self._metadata["pid"] = self.command.pid
             self._metadata.update(self._tell(self.command))
+        if self._error is not None:
+            self.command.wait()
+            self.settle()
 
     def stop(self, cause: StopCause) -> None:
         """Begin to stop it, and wait until it is dead."""
@@ -272,6 +299,8 @@ class LocalSubProcessStatus(ExecuteStatus):
         self._out.end()
         self._err.end()
         self.finished()
+        if self._temporary is not None:
+            self._temporary.remove()
 
     def finished(self) -> ExecuteStatus:
         """A status for ever, with its outcome."""
@@ -301,6 +330,11 @@ class LocalSubProcessStatus(ExecuteStatus):
         if cause is StopCause.TIMEOUT:
             text = f"{shown} ran longer than {self._timeout:g} s and was stopped"
             return TimeoutError(text, request=self._request, timeout=self._timeout)
+        breach = self.command.breach
+        if breach is not None:
+            limit, allowed, reached = breach
+            text = f"{shown} went over its limit {limit} of {allowed:g} (to {reached:g}) and was killed"
+            return LimitError(text, request=self._request, limit=limit, allowed=allowed, reached=reached)
         if cause in (StopCause.INTERRUPT, StopCause.TERMINATE):
             return InterruptError(f"{shown} was stopped by {cause.value}()", request=self._request)
         if self.command.failure is not None:
@@ -366,14 +400,16 @@ def _same(status: ExecuteStatus) -> ExecuteStatus:
     return status
 
 
-def _spec(request: ExecuteRequest, program: str, warm: WarmPython | None) -> CommandSpec:
+def _spec(
+    request: ExecuteRequest, program: str, warm: WarmPython | None, temporary: OwnTemporary | None
+) -> CommandSpec:
     stdin = request.stdin
     is_user = stdin is StdinSource.USER
     return CommandSpec(
         argv=request.cmd,
         executable=program,
         cwd=None if request.cwd is None else str(request.cwd),
-        env=_with_size(request.env),
+        env=_with_size(request.env if temporary is None else temporary.in_environment(request.env)),
         stdin="inherit" if is_user else "pipe" if isinstance(stdin, str) or stdin is StdinSource.API else "end",
         terminals=(_terminal(sys.stdout), _terminal(sys.stderr)),
         own_group=not (is_user and _is_terminal(0)),
@@ -381,23 +417,22 @@ def _spec(request: ExecuteRequest, program: str, warm: WarmPython | None) -> Com
     )
 
 
-def _with_size(env: dict[str, str] | None) -> dict[str, str]:
-    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise.
+def _with_size(env: dict[str, str] | None) -> dict[str, str] | None:
+    """`env` and the size of our terminal, if we have one, and `env` does not say otherwise. None: all of ours as it is.
 
-    None is `os.environ`, and not what the C library has: readline sets COLUMNS and LINES there to what it takes for the
-    size, also where there is no terminal.
+    That is quicker than a copy. But readline sets COLUMNS and LINES to what it takes for the size, also where there is
+    no terminal, and does so behind `os.environ`: where it is loaded, that counts.
     """
-    found = dict(os.environ) if env is None else env
-    if "COLUMNS" in found and "LINES" in found:
+    found = dict(os.environ) if env is None and "readline" in sys.modules else env
+    given: Mapping[str, str] = os.environ if found is None else found
+    if "COLUMNS" in given and "LINES" in given:
         return found
     for stream in (sys.__stdout__, sys.__stderr__, sys.__stdin__):
         try:
             size = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
         except (AttributeError, OSError, ValueError):  # there is none; it is no terminal; it is closed
             continue
-        found.setdefault("COLUMNS", str(size.columns))
-        found.setdefault("LINES", str(size.lines))
-        break
+        return {"COLUMNS": str(size.columns), "LINES": str(size.lines), **given}
     return found
 
 

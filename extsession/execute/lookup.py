@@ -73,17 +73,17 @@ def _check_directory(request: ExecuteRequest) -> None:
 def _find(name: str, path: str, cwd: Path | None) -> str | None:
     """The file that execvp(3) would run in `cwd`; one that cannot be run only where there is no other."""
     try:
-        base = Path.cwd() if cwd is None else cwd.absolute()
+        base = os.getcwd() if cwd is None else str(cwd.absolute())
     except OSError:  # ours was removed: only what does not depend on it can be found
-        base = Path()
+        base = ""
     if os.sep in name or (os.altsep and os.altsep in name):
-        file = str(base / name)
+        file = str(Path(base, name))
         return file if os.path.lexists(file) else None
     if not name:
         return None
     second = None
     for entry in path.split(os.pathsep):
-        file = str(base / entry / name)
+        file = os.path.join(base, entry, name)
         if os.path.isfile(file):
             if os.access(file, os.X_OK):
                 return file

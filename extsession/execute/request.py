@@ -7,9 +7,12 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from .. import Limits
 from .redact import shell_cmd, shell_cmd_redacted
+
+_LIMITS: Final = frozenset(["cpu", "memory", "output", "processes"])
 
 
 class StdinSource(enum.Enum):
@@ -35,13 +38,15 @@ class ExecuteRequest:
     cmd: the program and its arguments, text or path-like. cwd: the directory; None: this process's when it runs.
     env: the whole environment; None: this process's when it runs. stdin: text, a StdinSource, or None for none.
     run_id: a label for logs. allow: glob patterns of the programs that may be run; None, or "*" among them: all.
-    timeout: seconds it may run; None: what the executor has.
+    timeout: seconds it may run; None: what the executor has. limits: of all that it starts together, `cpu`, `memory`
+    and `processes`, and of its `output`; over one of them it is killed.
 
     Raises TypeError for values of other types, and a `cmd` that is one text; ValueError for an empty `cmd`, for NUL in
-    arguments or variables, for names of variables that are empty or have "=" in them, and for a `timeout` below 0.
+    arguments or variables, for names of variables that are empty or have "=" in them, for a `timeout` below 0, and for
+    other limits.
     """
 
-    __slots__ = ("_allow", "_cmd", "_cwd", "_env", "_run_id", "_stdin", "_timeout")
+    __slots__ = ("_allow", "_cmd", "_cwd", "_env", "_limits", "_run_id", "_stdin", "_timeout")
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class ExecuteRequest:
         allow: Iterable[str] | None = None,
         *,
         timeout: float | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._cmd = _checked_cmd(cmd)
         if cwd is not None and not isinstance(cwd, (str, os.PathLike)):
@@ -67,6 +73,7 @@ class ExecuteRequest:
         self._run_id = run_id
         self._allow = None if allow is None else _checked_allow(allow)
         self._timeout = checked_seconds(timeout, "timeout")
+        self._limits = _checked_limits(limits)
 
     @property
     def cmd(self) -> list[str]:
@@ -100,6 +107,10 @@ class ExecuteRequest:
         return self._timeout
 
     @property
+    def limits(self) -> Limits | None:
+        return self._limits
+
+    @property
     def shell_cmd(self) -> str:
         """One line that a POSIX shell splits into `cmd` again; a program below `cwd` is shown relative to it."""
         return shell_cmd(self._cmd, self._cwd)
@@ -127,15 +138,15 @@ class ExecuteRequest:
         return hash((tuple(self._cmd), self._cwd, self._run_id, self._timeout))
 
     def _facts(self) -> tuple[Any, ...]:
-        return self._cmd, self._cwd, self._env, self._stdin, self._run_id, self._allow, self._timeout
+        return self._cmd, self._cwd, self._env, self._stdin, self._run_id, self._allow, self._timeout, self._limits
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (self._facts(),)
 
 
 def _rebuilt(facts: tuple[Any, ...]) -> ExecuteRequest:
-    *others, timeout = facts
-    return ExecuteRequest(*others, timeout=timeout)
+    *others, timeout, limits = facts
+    return ExecuteRequest(*others, timeout=timeout, limits=limits)
 
 
 def checked_seconds(value: float | None, name: str) -> float | None:
@@ -178,6 +189,18 @@ def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
         if "\0" in value:
             raise ValueError(f"no variable in env can have a NUL in it, as {name!r} has")
     return dict(env)
+
+
+def _checked_limits(limits: Limits | None) -> Limits | None:
+    if limits is None:
+        return None
+    if not isinstance(limits, Limits):
+        raise TypeError(f"limits takes a Limits or None, not {limits!r}")
+    for name in limits.given():
+        if name not in _LIMITS:
+            use = "; use timeout=" if name == "wall" else ""
+            raise ValueError(f"Limits.{name} is no limit of a command, which has {', '.join(sorted(_LIMITS))}{use}")
+    return limits
 
 
 def _checked_allow(allow: Iterable[str]) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import os
 import pickle
@@ -21,7 +22,7 @@ from extsession.execute import (
     TimeoutError,
 )
 
-I, T, K = Step.INTERRUPT, Step.TERMINATE, Step.KILL
+INT, TERM, KILL = Step.INTERRUPT, Step.TERMINATE, Step.KILL
 SLEEP = "import time; print('there', flush=True); time.sleep(60)"
 #: ends at the signals that are named, with a status; ignores the others
 CHOOSY = """
@@ -55,11 +56,11 @@ def begun(program: Any, eventually: Any) -> Any:
 @pytest.mark.parametrize(
     ("obeys", "how", "code", "steps", "least", "most"),
     [
-        (["SIGINT"], "interrupt", 2, (I,), 0.0, 0.1),
-        (["SIGTERM"], "interrupt", 15, (I, T), 0.2, 0.35),
-        ([], "interrupt", -9, (I, T, K), 0.35, 0.55),
-        (["SIGINT", "SIGTERM"], "terminate", 15, (T,), 0.0, 0.1),
-        (["SIGINT"], "terminate", -9, (T, K), 0.15, 0.35),
+        (["SIGINT"], "interrupt", 2, (INT,), 0.0, 0.1),
+        (["SIGTERM"], "interrupt", 15, (INT, TERM), 0.2, 0.35),
+        ([], "interrupt", -9, (INT, TERM, KILL), 0.35, 0.55),
+        (["SIGINT", "SIGTERM"], "terminate", 15, (TERM,), 0.0, 0.1),
+        (["SIGINT"], "terminate", -9, (TERM, KILL), 0.15, 0.35),
     ],
 )
 @pytest.mark.parametrize("owner", ["executor", "status"])
@@ -77,7 +78,7 @@ def test_the_ladder(
     assert type(status.outcome.exception) is InterruptError
     assert f"{how}()" in str(status.outcome.exception)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    names = {I: "SIGINT", T: "SIGTERM", K: "SIGKILL"}
+    names = {INT: "SIGINT", TERM: "SIGTERM", KILL: "SIGKILL"}
     assert [text.split()[1] for text in warnings] == [names[step] for step in steps]
     assert status.outcome.steps == steps
 
@@ -97,7 +98,7 @@ def test_timeout(program: Any, argument: str, code: int) -> None:
     with pytest.raises(TimeoutError, match=r"0\.3 s") as caught:
         executor(request)
     error = caught.value
-    assert isinstance(error, __builtins__["TimeoutError"] if isinstance(__builtins__, dict) else __builtins__.TimeoutError)
+    assert isinstance(error, builtins.TimeoutError)
     assert (error.timeout, error.request, error.errno) == (0.3, request, None)
     assert error.status is not None and error.status.exit_code == code
     assert error.status.out.startswith("there\n")
@@ -147,7 +148,7 @@ def test_from_another_thread(program: Any) -> None:
     executor.interrupt()
     thread.join(10)
     (error,) = result
-    assert (error.status.exit_code, error.status.out, error.status.steps) == (-2, "there\n", (I,))
+    assert (error.status.exit_code, error.status.out, error.status.steps) == (-2, "there\n", (INT,))
     assert not isinstance(error, KeyboardInterrupt)
     assert pickle.loads(pickle.dumps(error)).status.exit_code == -2
 
@@ -249,7 +250,7 @@ def test_a_stop_before_the_thread_can_listen(program: Any, monkeypatch: pytest.M
 def test_leaving_the_block_stops_it(begun: Any, is_running: Any) -> None:
     with begun(LocalSubProcessExecute(), SLEEP) as status:
         pass
-    assert (status.exit_code, status.steps) == (-2, (I,))
+    assert (status.exit_code, status.steps) == (-2, (INT,))
     assert not is_running(status.metadata["pid"])
     assert status.outcome is not None and not status.outcome and status.outcome.exception is None
 
@@ -292,7 +293,7 @@ def test_one_that_is_stopped_by_a_signal(begun: Any, eventually: Any) -> None:
         os.kill(status.metadata["pid"], signal.SIGSTOP)
         eventually(lambda: psutil.Process(status.metadata["pid"]).status() == psutil.STATUS_STOPPED)
         status.interrupt()
-        assert (status.exit_code, status.steps) == (-2, (I,))
+        assert (status.exit_code, status.steps) == (-2, (INT,))
 
 
 def test_output_until_death(begun: Any) -> None:

@@ -384,6 +384,39 @@ async def test_async_one_call() -> None:
     assert (await async_run_script(RULE, {"price": 7.5})).globals["cost"] == 12.345678
 
 
+@pytest.mark.parametrize("loop", ["trio", "asyncio"])
+@pytest.mark.parametrize("way", ["timeout", "close"])
+def test_a_function_that_still_runs_when_nobody_waits_for_it_is_cancelled(loop: str, way: str) -> None:
+    import anyio
+
+    ended: list[str] = []
+
+    async def main() -> None:
+        begun = anyio.Event()
+
+        async def wait_for_ever() -> None:
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            except BaseException:
+                ended.append("cancelled")
+                raise
+
+        with anyio.fail_after(60):
+            limits = ScriptLimits(seconds=1.0) if way == "timeout" else ScriptLimits()
+            async with AsyncScriptRunner(functions={"f": wait_for_ever}, limits=limits) as runner:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(runner.run, "f()")
+                    await begun.wait()
+                    if way == "close":
+                        group.cancel_scope.cancel()
+            while not ended:
+                await anyio.sleep(0.01)
+
+    anyio.run(main, backend=loop)
+    assert ended == ["cancelled"]
+
+
 def test_on_asyncio() -> None:
     import asyncio
 
