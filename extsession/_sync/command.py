@@ -418,7 +418,7 @@ class _Pump:
                 self._lingers_until = 0.0
 
     def _may_be_stopped(self) -> bool:
-        """Whether it has ended, and what it has left is to be ended as well if we are told to stop it a moment later."""
+        """Whether it has ended, and what it has left is to be ended as well if we are told to stop it now."""
         return time.monotonic() < self._lingers_until
 
     def _linger(self, code: int | None) -> None:

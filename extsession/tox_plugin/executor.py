@@ -16,12 +16,14 @@ from tox.execute.api import Execute, ExecuteInstance, ExecuteOptions, ExecuteSta
 from tox.execute.request import ExecuteRequest, StdinSource
 from tox.execute.stream import SyncWrite
 
-from .. import CommandSpec, LaunchError, RunningCommand, StopAction, StopCause, StopTimes
+from .. import CommandSpec, LaunchError, Limits, RunningCommand, StopAction, StopCause, StopTimes
 from ..execute.show import Listener, Sink
 from . import internals
 from .settings import Settings
 from .warm import Warm
 
+#: what a command is stopped for that is its own fault
+_BY_US: Final = {StopCause.TIMEOUT, StopCause.LIMIT}
 _NUMBERS: Final = {
     StopAction.INTERRUPT: signal.SIGINT,
     StopAction.TERMINATE: signal.SIGTERM,
@@ -127,18 +129,18 @@ class ToxInstance(ExecuteInstance):
 
     def _started(self, spec: CommandSpec) -> ToxStatus:
         """OSError, LaunchError: the warm interpreter cannot be."""
-        return ToxStatus(self.options, self._out, self._err, spec, self._settings.timeout)
+        return ToxStatus(self.options, self._out, self._err, spec, self._settings)
 
 
 class ToxStatus(ExecuteStatus):
     """Of a command that was started."""
 
     def __init__(
-        self, options: ExecuteOptions, out: SyncWrite, err: SyncWrite, spec: CommandSpec, timeout: float | None
+        self, options: ExecuteOptions, out: SyncWrite, err: SyncWrite, spec: CommandSpec, settings: Settings
     ) -> None:
         """Start it. OSError, LaunchError."""
         super().__init__(options, out, err)
-        self._timeout = timeout
+        self._settings = settings
         self._times = StopTimes(
             suicide=options.suicide_timeout, interrupt=options.interrupt_timeout, terminate=options.terminate_timeout
         )
@@ -152,7 +154,8 @@ class ToxStatus(ExecuteStatus):
         self._command = RunningCommand(
             spec,
             times=self._times,
-            timeout=timeout,
+            timeout=settings.timeout,
+            limits=None if settings.memory is None else Limits(memory=settings.memory),
             on_begin=listener.start,
             on_data=listener.put,
             on_step=lambda action, cause: self._steps.put(action),
@@ -164,7 +167,7 @@ class ToxStatus(ExecuteStatus):
     def exit_code(self) -> int | None:
         """As it has ended; but one that was stopped for its time has not succeeded, whatever it says."""
         code = self._command.exit_code
-        return 1 if code == Outcome.OK and self._command.cause is StopCause.TIMEOUT else code
+        return 1 if code == Outcome.OK and self._command.cause in _BY_US else code
 
     @property
     def start_error(self) -> BaseException | None:
@@ -194,9 +197,13 @@ class ToxStatus(ExecuteStatus):
         """Nobody waits for it any more."""
         self._command.stop(StopCause.LEFT)
         self._command.wait()
-        if self._command.cause is StopCause.TIMEOUT:
+        if self._command.cause in _BY_US:
             self._log_steps()
-            logging.error("timed out after %gs", self._timeout)
+        if self._command.cause is StopCause.TIMEOUT:
+            logging.error("timed out after %gs", self._settings.timeout)
+        elif (breach := self._command.breach) is not None:
+            limit, allowed, reached = breach
+            logging.error("over its limit: %d bytes of %s, where %d are allowed", reached, limit, allowed)
 
     @property
     def _pid(self) -> int:

@@ -153,6 +153,17 @@ def test_one_that_makes_the_best_of_it_has_not_succeeded(project: Any, way: str)
     assert "\nnever" not in done.out
 
 
+@pytest.mark.parametrize("way", BOTH)
+def test_one_that_takes_too_much_memory(project: Any, way: str) -> None:
+    source = "import time; print('begun', flush=True); held = bytearray(300 * 2**20); held[::4096] = b'x' * 76800; time.sleep(60)"
+    project.ini(f'extsession_memory = 150M\ncommands = python -c "{source}"')
+    done = project.tox("run", *project.ways[way])
+    assert done.exit_code == 247  # -9
+    assert "begun" in done.out
+    assert "bytes of memory, where 157286400 are allowed" in done.out
+    project.nothing_left()
+
+
 def test_a_process_left_on_purpose_is_left_alone(project: Any) -> None:
     project.write(
         "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n", "leave.py"
