@@ -248,3 +248,26 @@ def test_example(name: str, tmp_path: Path) -> None:
     for pattern in LINES[name]:
         assert any(re.fullmatch(pattern, line) for line in lines), f"no line {pattern} in:\n{done.stdout}"
     assert not list(tmp_path.iterdir())
+
+
+def test_the_tox_example(tmp_path: Path) -> None:
+    """A project, which the tox that is installed runs."""
+    pytest.importorskip("tox", reason="tox is not installed, which this example is about")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("TOX_", "VIRTUALENV_"))}
+    env |= {"VIRTUALENV_OVERRIDE_APP_DATA": str(tmp_path / "virtualenv"), "VIRTUALENV_NO_SEED": "1"}
+    folder = EXAMPLES / "tox_plugin"
+    done = subprocess.run(
+        [sys.executable, "-m", "tox", "run", "-c", folder, "--workdir", tmp_path / "work", "--", "everybody"],
+        cwd=tmp_path,
+        env={**env, "TOX_USER_CONFIG_FILE": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done
+    for line in ("loaded before it began: True", "Hello everybody", "an ordinary process"):
+        assert line in done.stdout.splitlines()
+    logs = {path.name.partition("-")[2]: path.read_text() for path in (tmp_path / "work").glob("greet/log/*.log")}
+    ways = [re.search(r"extsession: (\w+)", logs[f"commands[{number}].log"]) for number in range(4)]
+    assert [way and way[1] for way in ways] == ["warm", "warm", "warm", "process"]

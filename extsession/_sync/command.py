@@ -37,6 +37,11 @@ _LOOK: Final = 0.005
 _LONGEST: Final = 86400.0
 #: seconds for the end of one that is killed because there is nobody to see to it
 _MOST_FOR_END: Final = 5.0
+#: how a program ends that does nothing about Ctrl-C, and a shell of which such a one was the last
+_BY_CTRL_C: Final = {-signal.SIGINT, 128 + signal.SIGINT}
+#: seconds in which Ctrl-C must have come to us after it has ended a command
+_LINGER: Final = 1.0
+_BY_SOMEBODY: Final = {Cause.INTERRUPT, Cause.TERMINATE, Cause.KEYBOARD}
 _SIGNALS: Final = {Action.INTERRUPT: signal.SIGINT, Action.TERMINATE: signal.SIGTERM}
 
 
@@ -323,6 +328,7 @@ class _Pump:
         if process.ended >= 0:
             self._poll.register(process.ended, select.POLLIN)
         self._writes = False  # stdin is waited for
+        self._lingers_until = 0.0  # it has ended, left processes, and it may turn out that this was by Ctrl-C
 
     def run(self) -> None:
         try:
@@ -352,7 +358,7 @@ class _Pump:
     def _loop(self) -> None:
         machine = self._machine
         self._look()  # a template may have told of the end along with the start
-        while not machine.is_over:
+        while not machine.is_over or self._may_be_stopped():
             self._feed()
             ready = {fd for fd, _ in self._poll.poll(self._timeout())}
             if self._bell in ready:
@@ -392,6 +398,8 @@ class _Pump:
 
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
+        if self._may_be_stopped():
+            due = min(due, self._lingers_until)
         if self._watch is not None and self._machine.cause is None and self._machine.ended is None:
             due = min(due, self._watch.next_look())
         if self._process.ended < 0 and self._machine.ended is None:
@@ -405,6 +413,23 @@ class _Pump:
         wanted = self._command._wanted
         if wanted is not None and self._machine.cause is None:
             self._machine.stop(wanted[0], time.monotonic(), wanted[1])
+            if self._may_be_stopped() and wanted[0] in _BY_SOMEBODY:
+                self._process.offspring.end()
+                self._lingers_until = 0.0
+
+    def _may_be_stopped(self) -> bool:
+        """Whether it has ended, and what it has left is to be ended as well if we are told to stop it now."""
+        return time.monotonic() < self._lingers_until
+
+    def _linger(self, code: int | None) -> None:
+        """A terminal sends Ctrl-C to it and to us: it may have ended of that before we have come to stop it."""
+        offspring = self._process.offspring
+        if self._command.spec.own_group or not offspring.alive():
+            return
+        if code in _BY_CTRL_C:
+            offspring.end()
+        elif code != 0:
+            self._lingers_until = time.monotonic() + _LINGER
 
     def _on_exit(self, code: int | None) -> None:
         if self._process.ended >= 0:  # it would be ready for ever
@@ -414,6 +439,8 @@ class _Pump:
             left = self._process.offspring.end()
             if left and self._command._on_step is not None:
                 self._command._on_step(Action.GIVE_UP, self._machine.cause)
+        else:
+            self._linger(code)
         self._machine.on_exit(code, time.monotonic())
 
     def _act(self, action: Action) -> None:

@@ -43,14 +43,24 @@ class SessionExecute(LocalSubProcessExecute):
 
     def why_cold(self, request: ExecuteRequest) -> str | None:
         """Why it is run as an ordinary process; None: it can be run warm. ExecuteError: it cannot be run at all."""
-        found = self._plan(request, resolve(request))
+        found = self.warm_python(request)
         return found if isinstance(found, str) else None
 
+    def warm_python(self, request: ExecuteRequest) -> WarmPython | str:
+        """How it is run warm, for a CommandSpec; or why it is run as an ordinary process. ExecuteError, as above."""
+        return self._how(request, resolve(request))
+
     def _warm(self, request: ExecuteRequest, program: str) -> WarmPython | None:
-        found = self._plan(request, program)
+        found = self._how(request, program)
         if isinstance(found, str):
             LOGGER.info("run as an ordinary process, for %s: %s", found, request.shell_cmd_redacted)
             return None
+        return found
+
+    def _how(self, request: ExecuteRequest, program: str) -> WarmPython | str:
+        found = self._plan(request, program)
+        if isinstance(found, str):
+            return found
         return WarmPython(
             python=self._python,
             mode=found.mode,
