@@ -1,0 +1,60 @@
+"""Messages between a test's process and who reports it: a length of four bytes, then JSON. See `messages`.
+
+A test's process writes, and nobody answers:
+
+    ["phase", when, xfail or null]           setup, call or teardown begins
+    ["report", data]                         as of `pytest_report_to_serializable`
+    ["warning", {...}]                       a warning, as data
+    ["exit", reason, returncode or null]     pytest.exit() was called
+    ["interrupt"]                            KeyboardInterrupt came out
+    ["stop", shouldstop, shouldfail]         of the session, where the test has set them
+    ["failed", traceback]                    what is not the test's fault
+    ["done"]                                 nothing is to come
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_LENGTH = struct.Struct("!I")
+
+
+def pack(message: list[Any]) -> bytes:
+    data = json.dumps(message, default=repr).encode("ascii")
+    return _LENGTH.pack(len(data)) + data
+
+
+def write(fd: int, message: list[Any]) -> None:
+    """Write all of a message. It blocks until there is room. OSError: nobody reads any more."""
+    data = memoryview(pack(message))
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class Decoder:
+    """Bytes in, messages out."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[list[Any]]:
+        """The messages that are complete now. ValueError: it is none of ours."""
+        self._data += data
+        found = []
+        while len(self._data) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._data)
+            end = _LENGTH.size + length
+            if len(self._data) < end:
+                break
+            message = json.loads(bytes(self._data[_LENGTH.size : end]))
+            del self._data[:end]
+            if not isinstance(message, list) or not message or not isinstance(message[0], str):
+                raise ValueError("a message that is none")
+            found.append(message)
+        return found

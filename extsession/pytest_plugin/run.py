@@ -1,0 +1,355 @@
+"""One isolated test after the other, in the parent: what lives here, the fork, what it tells, and what comes after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from typing import Any
+
+import pytest
+
+from extsession.processes import ProcessTree, become_reaper, new_mark
+
+from . import others
+from ._inner import internals
+from ._inner.host import Host
+from .settings import Defaults, Settings, WrongSetting, settings_of
+from .verdict import Verdict, When, excuse, judge, report_of, text_of
+from .watch import Child, Ended, Forked, Seen, Watch
+
+NAME = "extsession-run"
+NO_FORK = 'isolated: this platform has no fork; use start="spawn"'
+_PHASES: tuple[When, ...] = ("setup", "call", "teardown")
+
+
+def activate(config: pytest.Config) -> None:
+    """This run has isolated tests, perhaps. UsageError: what is asked for cannot be."""
+    from . import _has_forked, _is_forked
+
+    defaults = Defaults(config, _is_forked(config))
+    if defaults.mode == "none":
+        return
+    if defaults.mode == "all" and not hasattr(os, "fork"):
+        raise pytest.UsageError('isolated: this platform has no fork; use --isolated-start=spawn')
+    config.pluginmanager.register(Runner(config, defaults, not _has_forked()), NAME)
+
+
+class Runner:
+    """The plugin of a run with isolated tests."""
+
+    def __init__(self, config: pytest.Config, defaults: Defaults, with_forked: bool) -> None:
+        self.config = config
+        self.defaults = defaults
+        self._with_forked = with_forked
+        self._host: Host | None = None
+        self._files: tuple[Any, Any] | None = None
+        self._others = others.Others(config)
+        self._no_sharing = False
+        self.off = self._why_off()
+
+    def _why_off(self) -> str:
+        for name in ("usepdb", "trace"):
+            if self.config.getoption(name, False):
+                return "--pdb" if name == "usepdb" else "--trace"
+        return ""
+
+    def settings_of(self, item: pytest.Item) -> Settings | None:
+        """How it is isolated; None: it is not. WrongSetting."""
+        option = self.config.getoption
+        if self.off or option("collectonly", False) or option("setupplan", False):
+            return None
+        return settings_of(item, self.defaults, self._with_forked)
+
+    def pytest_report_header(self) -> str | None:
+        if self.off:
+            return f"isolated: off ({self.off})"
+        found = self.defaults.settings
+        words = [self.defaults.mode]
+        if found.timeout is not None:
+            words.append(f"timeout {found.timeout:g}s")
+        if found.memory is not None:
+            words.append(f"memory {found.memory / 2**20:g} MiB")
+        if found.cpu is not None:
+            words.append(f"cpu {found.cpu}s")
+        if found.fixtures != "shared":
+            words.append(f"{found.fixtures} fixtures")
+        words += found.python or [found.start]
+        return "isolated: " + ", ".join(words)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        try:
+            settings = self.settings_of(item)
+        except WrongSetting as error:  # a mark that was added after the collection
+            return self._only(item, nextitem, str(error))
+        if settings is None or self._others.runs(item):
+            return None
+        if settings.start == "fork" and not hasattr(os, "fork"):
+            return self._only(item, nextitem, NO_FORK)
+        why = self._others.refuses(item)
+        if why:
+            return self._only(item, nextitem, why)
+        settings = self._others.adapted(item, settings)
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        OneTest(self, item, nextitem, settings).run()
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _only(self, item: pytest.Item, nextitem: pytest.Item | None, error: str) -> bool:
+        """The test cannot be started: an error of its setup."""
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        now = time.time()
+        item.ihook.pytest_runtest_logreport(report=report_of(item, "setup", error, stop=now))
+        problem, _ = self.host(item).tear_down(item, nextitem)
+        text = "" if problem is None else str(problem)
+        item.ihook.pytest_runtest_logreport(report=report_of(item, "teardown", text, stop=now))
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def host(self, item: pytest.Item) -> Host:
+        if self._host is None:
+            found = internals.missing(item.session)
+            fatal = [name for name, what in found.items() if what == internals.FOR_ALL]
+            if fatal:
+                raise pytest.UsageError(
+                    f"isolated: pytest {pytest.__version__} does not have {', '.join(fatal)}; use --no-isolated, and tell "
+                    "the authors of extsession"
+                )
+            if found:
+                self._no_sharing = True
+                self.warn(
+                    f"isolated: pytest {pytest.__version__} does not have {', '.join(found)}: all fixtures of isolated "
+                    "tests are set up in their processes (fixtures='fresh')"
+                )
+            self._host = Host(self.config)
+        return self._host
+
+    def fixtures_of(self, settings: Settings) -> str:
+        return "fresh" if self._no_sharing else settings.fixtures
+
+    def warn(self, text: str) -> None:
+        """A warning of the run's."""
+        self.config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
+
+    def files(self) -> tuple[int, int]:
+        """Empty files for the stacks and the log of a test, one pair for all of them."""
+        if self._files is None:
+            self._files = tempfile.TemporaryFile(buffering=0), tempfile.TemporaryFile(buffering=0)
+        for file in self._files:
+            file.seek(0)
+            file.truncate()
+        return self._files[0].fileno(), self._files[1].fileno()
+
+    def pytest_unconfigure(self) -> None:
+        for file in self._files or ():
+            file.close()
+        self._files = None
+
+
+class OneTest:
+    """One run of one isolated test."""
+
+    def __init__(self, runner: Runner, item: pytest.Item, nextitem: pytest.Item | None, settings: Settings) -> None:
+        self._runner = runner
+        self._item = item
+        self._nextitem = nextitem
+        self._settings = settings
+        self._wide = 0.0
+        self._logged: set[str] = set()
+        self._teardown: pytest.TestReport | None = None
+        self._xfail: dict[str, Any] | None = None
+        self._failed = ""
+        self._raise: BaseException | None = None
+
+    def run(self) -> None:
+        runner, item = self._runner, self._item
+        host = runner.host(item)
+        runner._others.before(item)
+        trace, log = runner.files()
+        become_reaper()
+        try:
+            seen, verdict = self._fork(host, trace, log)
+        finally:
+            become_reaper(False)
+        out, err = host.taken_output()
+        now = time.time()
+        if verdict is not None:
+            self._report_end(seen, verdict, self._sections(seen, verdict, out, err, trace, log), now)
+        problem, output = (None, ("", "")) if self._raise is not None else host.tear_down(item, self._nextitem)
+        self._report_teardown(seen, problem, output, now)
+        if self._raise is not None:
+            raise self._raise
+
+    def _fork(self, host: Host, trace: int, log: int) -> tuple[Seen, Verdict | None]:
+        settings = self._settings
+        reader, writer = os.pipe()
+        mark = new_mark(os.getpid())
+        order = {
+            "fixtures": self._runner.fixtures_of(settings),
+            "fresh": list(settings.fresh),
+            "memory": settings.memory,
+            "cpu": settings.cpu,
+            "mark": mark[0],
+            "env": dict(settings.env),
+            **self._runner._others.order(self._item, settings),
+        }
+        try:
+            try:
+                started = host.start(self._item, order, writer, trace, log)
+            finally:
+                os.close(writer)
+            self._wide = started.wide
+            child: Child = Forked(started.pid)
+            try:
+                tree = ProcessTree(started.pid, mark, os.getpid(), settings.memory)
+                watch = Watch(child, tree, reader, settings.timeout, self._on_message)
+                seen = watch.run(host.unmask)
+            finally:
+                child.close()
+        finally:
+            os.close(reader)
+        assert seen.ended is not None
+        peak = seen.ended.peak_memory
+        killer = seen.ended.status == 9 and not seen.stopped and tree.was_memory_killer(peak)
+        threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
+        return seen, judge(seen, settings, self._failed, killer, threads)
+
+    # what it tells
+
+    def _on_message(self, message: list[Any]) -> None:
+        kind = message[0]
+        if kind == "report":
+            self._on_report(message[1])
+        elif kind == "phase":
+            self._xfail = message[2]
+        elif kind == "warning":
+            self._on_warning(message[1])
+        elif kind == "exit":
+            self._raise = pytest.exit.Exception(message[1], message[2])
+        elif kind == "interrupt":
+            self._raise = KeyboardInterrupt()
+        elif kind == "stop":
+            session = self._item.session
+            if message[1] and not session.shouldstop:
+                session.shouldstop = message[1]
+            if message[2] and not session.shouldfail:
+                session.shouldfail = message[2]
+        elif kind == "failed":
+            self._failed = message[1]
+
+    def _on_report(self, data: dict[str, Any]) -> None:
+        config = self._runner.config
+        is_main = data.get("$report_type") == "TestReport"
+        report = config.hook.pytest_report_from_serializable(config=config, data=data)
+        _as_it_was(report)
+        if is_main:
+            self._logged.add(report.when)
+            if report.when == "setup":
+                report.duration += self._wide
+                report.start -= self._wide
+            elif report.when == "teardown":
+                self._teardown = report  # what is torn down here belongs to it
+                return
+        self._item.ihook.pytest_runtest_logreport(report=report)
+
+    def _on_warning(self, data: dict[str, Any]) -> None:
+        category = _category(data["module"], data["name"])
+        try:
+            message = category(data["text"])
+        except Exception:  # it takes other arguments
+            category = type(data["name"], (Warning,), {"__module__": data["module"]})
+            message = category(data["text"])
+        record = warnings.WarningMessage(message, category, data["filename"], data["lineno"], line=data["line"])
+        location = data["location"]
+        self._item.ihook.pytest_warning_recorded.call_historic(
+            kwargs={
+                "warning_message": record,
+                "when": data["when"],
+                "nodeid": data["nodeid"],
+                "location": None if location is None else tuple(location),
+            }
+        )
+
+    # what comes of it
+
+    def _sections(
+        self, seen: Seen, verdict: Verdict, out: str, err: str, trace: int, log: int
+    ) -> list[tuple[str, str]]:
+        phase = seen.phase or "setup"
+        found = [(f"Captured stdout {phase}", out), (f"Captured stderr {phase}", err)]
+        found.append((f"Captured log {phase}", text_of(log).rstrip("\n")))
+        is_ours = verdict.facts["kind"] in ("timeout", "start")
+        found.append(("Stack of threads" if is_ours else "Fatal error", text_of(trace).rstrip("\n")))
+        return [(name, text) for name, text in found if text]
+
+    def _report_end(self, seen: Seen, verdict: Verdict, sections: list[tuple[str, str]], now: float) -> None:
+        """Exactly one report fails, that of the phase in which it was."""
+        phase: When = seen.phase or "setup"  # type: ignore[assignment]
+        if phase in self._logged and phase != "teardown":
+            phase = _PHASES[_PHASES.index(phase) + 1]  # it ended between two
+        elif phase == "teardown" and self._teardown is not None:
+            self._teardown = None
+        facts = {**verdict.facts, "phase": phase}
+        duration = time.monotonic() - seen.since
+        report = report_of(
+            self._item, phase, verdict.text, sections=sections, duration=duration, stop=now, facts=facts
+        )
+        excuse(report, self._xfail)
+        self._logged.add(phase)
+        if phase == "teardown":
+            self._teardown = report
+        else:
+            self._item.ihook.pytest_runtest_logreport(report=report)
+
+    def _report_teardown(
+        self, seen: Seen, problem: BaseException | None, output: tuple[str, str], now: float
+    ) -> None:
+        report = self._teardown
+        if report is None:
+            report = report_of(self._item, "teardown", "", stop=now)
+        if problem is not None:
+            _add_problem(self._item, report, problem, output)
+        if seen.ended is not None and not hasattr(report, "isolated"):
+            report.isolated = {"kind": "", "cpu": round(seen.ended.cpu, 4), "peak_memory": seen.ended.peak_memory}
+        self._item.ihook.pytest_runtest_logreport(report=report)
+
+
+def _add_problem(
+    item: pytest.Item, report: pytest.TestReport, problem: BaseException, output: tuple[str, str]
+) -> None:
+    """Fixtures that are torn down here have failed: an error of the test that was the last to need them."""
+    own = pytest.CallInfo.from_call(lambda: _throw(problem), when="teardown")
+    found = item.ihook.pytest_runtest_makereport(item=item, call=own)
+    for name, text in zip(("stdout", "stderr"), output):
+        if text:
+            report.sections.append((f"Captured {name} teardown", text))
+    if report.passed:
+        report.outcome = found.outcome
+        report.longrepr = found.longrepr
+    else:
+        report.sections.append(("Teardown of shared fixtures", str(found.longrepr)))
+
+
+def _throw(problem: BaseException) -> None:
+    raise problem
+
+
+def _as_it_was(report: Any) -> None:
+    """JSON has no tuples."""
+    if isinstance(report.longrepr, list):
+        report.longrepr = tuple(report.longrepr)
+    report.location = tuple(report.location)
+    report.sections = [tuple(each) for each in report.sections]
+    report.user_properties = [tuple(each) for each in report.user_properties]
+
+
+def _category(module: str, name: str) -> type[Warning]:
+    found = getattr(sys.modules.get(module), name, None)
+    if isinstance(found, type) and issubclass(found, Warning):
+        return found
+    return type(name, (Warning,), {"__module__": module})
