@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
-import gc
 import logging
 import os
 import resource
@@ -60,6 +59,7 @@ class Life:
         self._logs: list[logging.LogRecord] = []
         self._memory: int | None = None
         self._lock: Any = None
+        self._waiting = b""
 
     def live(
         self,
@@ -123,21 +123,28 @@ class Life:
 
     # what is told
 
-    def _send(self, message: list[Any]) -> None:
+    def _send(self, message: list[Any], later: bool = False) -> None:
+        """later: along with the next one, which comes at once; it saves the parent from being woken up twice."""
         if os.getpid() != self._pid:  # a fork of the test's that came back to us: it has nothing to tell
             os._exit(0)
         with self._lock:
-            wire.write(self._channel, message)
+            self._waiting += wire.pack(message)
+            if not later:
+                wire.write(self._channel, self._waiting)
+                self._waiting = b""
 
     def _on_report(self, report: Any) -> None:
         config = self._config
         # subtests are counted when the status of a report is asked for, and the test that has them fails by it
-        config.hook.pytest_report_teststatus(report=report, config=config)
-        session = config.pluginmanager.getplugin("session")
-        if session is not None:  # -x stops a test between two of its subtests
-            session.pytest_runtest_logreport(report=report)
+        is_plain = type(report) is pytest.TestReport
+        if report.when == "call":
+            config.hook.pytest_report_teststatus(report=report, config=config)
+        if not is_plain:
+            session = config.pluginmanager.getplugin("session")
+            if session is not None:  # -x stops a test between two of its subtests
+                session.pytest_runtest_logreport(report=report)
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
-        self._send(["report", data])
+        self._send(["report", data], later=is_plain)
 
     def _on_warning(self, *, warning_message: Any, when: str, nodeid: str, location: Any = None) -> None:
         message = warning_message.message
@@ -200,24 +207,29 @@ class Life:
             yield
             return
         formatter, level = settings
-        fd, pid = self._log, self._pid
-
-        class Handler(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                if os.getpid() == pid:
-                    with contextlib.suppress(Exception):
-                        os.write(fd, (formatter.format(record) + "\n").encode("utf-8", "replace"))
-
-            def createLock(self) -> None:
-                self.lock = None
-
-        handler = Handler(level)
+        handler = _ToFile(level)
+        handler.setFormatter(formatter)
+        handler.fd, handler.pid = self._log, self._pid
         root = logging.getLogger()
         root.addHandler(handler)
         try:
             yield
         finally:
             root.removeHandler(handler)
+
+
+class _ToFile(logging.Handler):
+    """Writes to a descriptor, in one process only. It has no lock, which a fork could find taken."""
+
+    fd = pid = -1
+
+    def createLock(self) -> None:
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if os.getpid() == self.pid:
+            with contextlib.suppress(Exception):
+                os.write(self.fd, (self.format(record) + "\n").encode("utf-8", "replace"))
 
 
 def _put_apart(order: dict[str, Any], trace: int, parent: int, mask: Any) -> None:
@@ -230,7 +242,6 @@ def _put_apart(order: dict[str, Any], trace: int, parent: int, mask: Any) -> Non
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
-    gc.freeze()
     if order["mark"]:
         resource.setrlimit(_RLIMIT_LOCKS, (order["mark"], order["mark"]))
     if order["cpu"] is not None:

@@ -104,6 +104,13 @@ def _fork() -> int:
         return os.fork()
 
 
+class _Collects(logging.Handler):
+    records: list[logging.LogRecord]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextlib.contextmanager
 def _collected(records: list[logging.LogRecord]) -> Any:
     """Log records of the block, for the child to show in the test's setup."""
@@ -111,11 +118,8 @@ def _collected(records: list[logging.LogRecord]) -> Any:
         yield
         return
 
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record)
-
-    handler = Handler(0)
+    handler = _Collects(0)
+    handler.records = records
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -78,7 +78,7 @@ def redirect(item: pytest.Item, on_report: Callable[[Any], None], on_warning: Ca
         return []
 
     warning = _Historic(on_warning)
-    for relay in (item.ihook, item.session.ihook, item.config.hook):
+    for relay in (item.ihook, item.config.hook):
         relay.pytest_runtest_logreport = log_report
         relay.pytest_warning_recorded = warning
 
@@ -186,6 +186,16 @@ def is_anything_left(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
     return stack != ([] if nextitem is None else nextitem.listchain()[: len(stack)])
 
 
+class _Next:
+    """Stands for the next test, which needs all that is there."""
+
+    def __init__(self, there: list[Any]) -> None:
+        self._there = there
+
+    def listchain(self) -> list[Any]:
+        return self._there
+
+
 def keep_what_is_there(session: pytest.Session) -> None:
     """In the child: tearing down ends where the child has begun, and takes with it what it was the first to ask for."""
     state = session._setupstate
@@ -193,17 +203,10 @@ def keep_what_is_there(session: pytest.Session) -> None:
     counts = {node: len(finalizers) for node, (finalizers, _) in state.stack.items()}
     original = state.teardown_exact
 
-    class Next:
-        """Stands for the next test, which needs all that was there."""
-
-        @staticmethod
-        def listchain() -> list[Any]:
-            return there
-
     def teardown_exact(nextitem: Any) -> None:
         errors: list[BaseException] = []
         try:
-            original(Next if there else None)
+            original(_Next(there) if there else None)
         except _outcomes() as error:
             errors.append(error)
         for node in reversed(there):

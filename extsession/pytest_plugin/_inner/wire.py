@@ -30,11 +30,11 @@ def pack(message: list[Any]) -> bytes:
     return _LENGTH.pack(len(data)) + data
 
 
-def write(fd: int, message: list[Any]) -> None:
-    """Write all of a message. It blocks until there is room. OSError: nobody reads any more."""
-    data = memoryview(pack(message))
-    while data:
-        data = data[os.write(fd, data) :]
+def write(fd: int, data: bytes) -> None:
+    """Write all of it. It blocks until there is room. OSError: nobody reads any more."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 class Decoder:
