@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
 import sys
 import tempfile
 import threading
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from extsession.processes import ProcessTree, become_reaper, new_mark
 
-from . import others
 from ._inner import internals
 from ._inner.host import Host
+from .others import Others
 from .settings import Defaults, Settings, WrongSetting, settings_of
-from .verdict import Verdict, When, excuse, judge, report_of, text_of
-from .watch import Child, Ended, Forked, Seen, Watch
+from .verdict import Verdict, When, excuse, judge, report_of, stacks, text_of
+from .watch import Child, Forked, Seen, Watch
+
+if TYPE_CHECKING:
+    from .elsewhere import Elsewhere
 
 NAME = "extsession-run"
 NO_FORK = 'isolated: this platform has no fork; use start="spawn"'
@@ -48,7 +51,8 @@ class Runner:
         self._with_forked = with_forked
         self._host: Host | None = None
         self._files: tuple[Any, Any] | None = None
-        self._others = others.Others(config)
+        self.others = Others(config)
+        self._elsewhere: Elsewhere | None = None
         self._no_sharing = False
         self.off = self._why_off()
 
@@ -64,6 +68,16 @@ class Runner:
         if self.off or option("collectonly", False) or option("setupplan", False):
             return None
         return settings_of(item, self.defaults, self._with_forked)
+
+    def settings_there(self, item: pytest.Item) -> Settings | None:
+        """How it is isolated, if it runs in a worker."""
+        try:
+            settings = self.settings_of(item)
+        except WrongSetting:
+            return None
+        if settings is None or settings.start != "spawn" or self.others.refuses(item):
+            return None
+        return self.others.adapted(item, settings)
 
     def pytest_report_header(self) -> str | None:
         if self.off:
@@ -87,18 +101,41 @@ class Runner:
             settings = self.settings_of(item)
         except WrongSetting as error:  # a mark that was added after the collection
             return self._only(item, nextitem, str(error))
-        if settings is None or self._others.runs(item):
+        if settings is None or self.others.runs(item):
             return None
         if settings.start == "fork" and not hasattr(os, "fork"):
             return self._only(item, nextitem, NO_FORK)
-        why = self._others.refuses(item)
+        why = self.others.refuses(item)
         if why:
             return self._only(item, nextitem, why)
-        settings = self._others.adapted(item, settings)
+        settings = self.others.adapted(item, settings)
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        OneTest(self, item, nextitem, settings).run()
+        test = OneTest(self, item, nextitem, settings)
+        if settings.start == "spawn":
+            test.run_there()
+        else:
+            test.run_here()
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def elsewhere(self) -> Elsewhere:
+        if self._elsewhere is None:
+            from .elsewhere import Elsewhere
+
+            self._elsewhere = Elsewhere(self.config)
+        return self._elsewhere
+
+    def order(self, settings: Settings) -> dict[str, Any]:
+        """What a test's process is told, see `_inner/child.py`."""
+        return {
+            "fixtures": "fresh" if self._no_sharing or settings.start == "spawn" else settings.fixtures,
+            "fresh": list(settings.fresh),
+            "memory": settings.memory,
+            "cpu": settings.cpu,
+            "mark": 0,
+            "env": dict(settings.env),
+            "dump_after": self.others.dump_after,
+        }
 
     def _only(self, item: pytest.Item, nextitem: pytest.Item | None, error: str) -> bool:
         """The test cannot be started: an error of its setup."""
@@ -129,9 +166,6 @@ class Runner:
             self._host = Host(self.config)
         return self._host
 
-    def fixtures_of(self, settings: Settings) -> str:
-        return "fresh" if self._no_sharing else settings.fixtures
-
     def warn(self, text: str) -> None:
         """A warning of the run's."""
         self.config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
@@ -145,7 +179,16 @@ class Runner:
             file.truncate()
         return self._files[0].fileno(), self._files[1].fileno()
 
+    def pytest_keyboard_interrupt(self) -> None:
+        self.pytest_sessionfinish()
+
+    def pytest_sessionfinish(self) -> None:
+        found, self._elsewhere = self._elsewhere, None
+        if found is not None:
+            found.close()
+
     def pytest_unconfigure(self) -> None:
+        self.pytest_sessionfinish()
         for file in self._files or ():
             file.close()
         self._files = None
@@ -166,58 +209,88 @@ class OneTest:
         self._failed = ""
         self._raise: BaseException | None = None
 
-    def run(self) -> None:
-        runner, item = self._runner, self._item
-        host = runner.host(item)
-        runner._others.before(item)
-        trace, log = runner.files()
+    def run_here(self) -> None:
+        """In a fork of this process."""
+        runner = self._runner
+        host = runner.host(self._item)
+        stacks_file, log = runner.files()
         become_reaper()
         try:
-            seen, verdict = self._fork(host, trace, log)
+            seen, killer = self._fork(host, (stacks_file, log))
         finally:
             become_reaper(False)
-        out, err = host.taken_output()
+        threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
+        verdict = judge(seen, self._settings, self._failed, killer, threads)
+        self._conclude(host, seen, verdict, host.taken_output(), (stacks_file, log))
+
+    def run_there(self) -> None:
+        """In a worker of another interpreter, or of a clean process of this one."""
+        runner, item = self._runner, self._item
+        settings, result = runner.elsewhere().result(item, self._nextitem, runner.settings_there, runner.order)
+        host = runner.host(item)
+        try:
+            if result.problem is not None:
+                self._report_problem(host, str(result.problem), result.problem.is_missing)
+                return
+            for message in result.messages:
+                self._on_message(message)
+            verdict = judge(result.seen, settings, self._failed, False, [])
+            self._conclude(host, result.seen, verdict, result.output, (result.stacks, result.log))
+        finally:
+            result.close()
+
+    def _report_problem(self, host: Host, text: str, is_missing: bool) -> None:
+        report = report_of(self._item, "setup", text, stop=time.time())
+        if is_missing and not self._runner.defaults.python_required:
+            report.outcome = "skipped"
+            path, line, _ = self._item.location
+            report.longrepr = path, (line or 0) + 1, f"Skipped: {text}"
+        self._item.ihook.pytest_runtest_logreport(report=report)
+        problem, output = host.tear_down(self._item, self._nextitem)
+        self._report_teardown(Seen(), problem, output, time.time())
+
+    def _conclude(
+        self, host: Host, seen: Seen, verdict: Verdict | None, output: tuple[str, str], files: tuple[int, int]
+    ) -> None:
         now = time.time()
         if verdict is not None:
-            self._report_end(seen, verdict, self._sections(seen, verdict, out, err, trace, log), now)
-        problem, output = (None, ("", "")) if self._raise is not None else host.tear_down(item, self._nextitem)
-        self._report_teardown(seen, problem, output, now)
+            self._report_end(seen, verdict, self._sections(seen, verdict, output, files), now)
+        problem, written = (None, ("", "")) if self._raise is not None else host.tear_down(self._item, self._nextitem)
+        self._report_teardown(seen, problem, written, now)
         if self._raise is not None:
             raise self._raise
 
-    def _fork(self, host: Host, trace: int, log: int) -> tuple[Seen, Verdict | None]:
-        settings = self._settings
+    def _fork(self, host: Host, files: tuple[int, int]) -> tuple[Seen, bool]:
+        """Returns what was seen, and whether it was the kernel's memory killer."""
+        settings, others = self._settings, self._runner.others
         reader, writer = os.pipe()
         mark = new_mark(os.getpid())
-        order = {
-            "fixtures": self._runner.fixtures_of(settings),
-            "fresh": list(settings.fresh),
-            "memory": settings.memory,
-            "cpu": settings.cpu,
-            "mark": mark[0],
-            "env": dict(settings.env),
-            **self._runner._others.order(self._item, settings),
-        }
+        order = {**self._runner.order(settings), "mark": mark[0]}
         try:
             try:
-                started = host.start(self._item, order, writer, trace, log)
+                started = host.start(
+                    self._item,
+                    order,
+                    (writer, *files),
+                    lambda: others.before_fork(self._item),
+                    others.in_child(self._item, settings),
+                )
             finally:
                 os.close(writer)
             self._wide = started.wide
             child: Child = Forked(started.pid)
             try:
                 tree = ProcessTree(started.pid, mark, os.getpid(), settings.memory)
-                watch = Watch(child, tree, reader, settings.timeout, self._on_message)
+                timeout = None if settings.timeout is None else settings.timeout + settings.grace
+                watch = Watch(child, tree, reader, timeout, settings.call_timeout, self._on_message)
                 seen = watch.run(host.unmask)
             finally:
                 child.close()
         finally:
             os.close(reader)
         assert seen.ended is not None
-        peak = seen.ended.peak_memory
-        killer = seen.ended.status == 9 and not seen.stopped and tree.was_memory_killer(peak)
-        threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
-        return seen, judge(seen, settings, self._failed, killer, threads)
+        killer = seen.ended.status == signal.SIGKILL and not seen.stopped
+        return seen, killer and tree.was_memory_killer(seen.ended.peak_memory)
 
     # what it tells
 
@@ -244,8 +317,11 @@ class OneTest:
 
     def _on_report(self, data: dict[str, Any]) -> None:
         config = self._runner.config
+        data["nodeid"], data["location"] = self._item.nodeid, self._item.location
         is_main = data.get("$report_type") == "TestReport"
         report = config.hook.pytest_report_from_serializable(config=config, data=data)
+        if report is None:  # of a kind that this pytest does not know: what it is part of tells of it
+            return
         _as_it_was(report)
         if is_main:
             self._logged.add(report.when)
@@ -270,7 +346,7 @@ class OneTest:
             kwargs={
                 "warning_message": record,
                 "when": data["when"],
-                "nodeid": data["nodeid"],
+                "nodeid": self._item.nodeid,
                 "location": None if location is None else tuple(location),
             }
         )
@@ -278,13 +354,15 @@ class OneTest:
     # what comes of it
 
     def _sections(
-        self, seen: Seen, verdict: Verdict, out: str, err: str, trace: int, log: int
+        self, seen: Seen, verdict: Verdict, output: tuple[str, str], files: tuple[int, int]
     ) -> list[tuple[str, str]]:
         phase = seen.phase or "setup"
-        found = [(f"Captured stdout {phase}", out), (f"Captured stderr {phase}", err)]
-        found.append((f"Captured log {phase}", text_of(log).rstrip("\n")))
+        found = [(f"Captured {name} {phase}", text) for name, text in zip(("stdout", "stderr"), output, strict=True)]
+        found.append((f"Captured log {phase}", text_of(files[1]).rstrip("\n")))
         is_ours = verdict.facts["kind"] in ("timeout", "start")
-        found.append(("Stack of threads" if is_ours else "Fatal error", text_of(trace).rstrip("\n")))
+        found.append(("Stack of threads" if is_ours else "Fatal error", stacks(text_of(files[0]))))
+        if self._runner.others.has_coverage and self._runner.config.get_verbosity() > 0:
+            found.append(("Coverage", "what this test has run is not counted: its process has not told"))
         return [(name, text) for name, text in found if text]
 
     def _report_end(self, seen: Seen, verdict: Verdict, sections: list[tuple[str, str]], now: float) -> None:
@@ -325,7 +403,7 @@ def _add_problem(
     """Fixtures that are torn down here have failed: an error of the test that was the last to need them."""
     own = pytest.CallInfo.from_call(lambda: _throw(problem), when="teardown")
     found = item.ihook.pytest_runtest_makereport(item=item, call=own)
-    for name, text in zip(("stdout", "stderr"), output):
+    for name, text in zip(("stdout", "stderr"), output, strict=True):
         if text:
             report.sections.append((f"Captured {name} teardown", text))
     if report.passed:

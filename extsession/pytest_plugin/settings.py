@@ -27,7 +27,10 @@ class WrongSetting(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a test is isolated. timeout, cpu: seconds; memory: bytes; None: no limit."""
+    """How a test is isolated. timeout, cpu: seconds; memory: bytes; None: no limit.
+
+    call_timeout: seconds for the call alone; grace: more seconds than `timeout` until it is ended from outside.
+    """
 
     timeout: float | None = None
     memory: int | None = None
@@ -37,6 +40,8 @@ class Settings:
     python: tuple[str, ...] = ()
     env: Mapping[str, str | None] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
+    call_timeout: float | None = None
+    grace: float = 0.0
 
 
 def size(value: Any, name: str) -> int:

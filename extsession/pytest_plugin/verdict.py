@@ -14,6 +14,9 @@ from extsession.processes import signal_name
 from .settings import Settings
 from .watch import Seen, exit_of
 
+#: in the path of the frame that runs a test
+_OURS = os.path.join("_inner", "internals.py")
+
 When = Literal["setup", "call", "teardown"]
 
 
@@ -127,6 +130,19 @@ def excuse(report: pytest.TestReport, xfail: dict[str, Any] | None) -> None:
     report.outcome = "skipped"
     reason = xfail["reason"]
     report.wasxfail = f"{reason} [{report.longrepr}]" if reason else f"[{report.longrepr}]"
+
+
+def stacks(text: str) -> str:
+    """What faulthandler has written, without the frames that called the test's process: they are the same in all."""
+    found, is_ours = [], False
+    for line in text.splitlines():
+        if not line.startswith("  File "):
+            is_ours = False
+        elif _OURS in line:
+            is_ours = True
+        if not is_ours:
+            found.append(line)
+    return "\n".join(found)
 
 
 def text_of(fd: int) -> str:

@@ -103,6 +103,7 @@ class Watch:
         tree: ProcessTree,
         channel: int,
         timeout: float | None,
+        call_timeout: float | None,
         on_message: Callable[[list[Any]], None],
     ) -> None:
         self._child = child
@@ -110,7 +111,8 @@ class Watch:
         self._channel = channel
         self._on_message = on_message
         self._decoder = Decoder()
-        self._timeout = timeout
+        self._end = math.inf if timeout is None else time.monotonic() + timeout
+        self._call_timeout = call_timeout
         self.seen = Seen()
 
     def run(self, unmask: Callable[[], None]) -> Seen:
@@ -139,7 +141,6 @@ class Watch:
     def _wait(self) -> None:
         began = self.seen.since = time.monotonic()
         start = began + START
-        end = None if self._timeout is None else began + self._timeout
         kill: float | None = None
         poller = select.poll()
         os.set_blocking(self._channel, False)
@@ -152,7 +153,7 @@ class Watch:
             if kill is not None:
                 due = kill
             else:
-                times = [self._tree.next_look(), end, None if self.seen.phase else start]
+                times = [self._tree.next_look(), self._end, None if self.seen.phase else start]
                 due = min((each for each in times if each is not None), default=math.inf)
             if fd < 0:
                 due = min(due, now + _PAUSE)
@@ -170,12 +171,12 @@ class Watch:
                     kill = now + _EXIT
             elif self.seen.finished:
                 kill = now + _EXIT
-            elif self._is_over(now, end, start):
+            elif self._is_over(now, start):
                 kill = now + (_STACKS if self.seen.stopped != "memory" else 0.0)
 
-    def _is_over(self, now: float, end: float | None, start: float) -> bool:
+    def _is_over(self, now: float, start: float) -> bool:
         """Whether it has had enough: then it has been told to write its stacks, and end."""
-        if end is not None and now >= end:
+        if now >= self._end:
             self.seen.stopped = "timeout"
         elif not self.seen.phase and now >= start:
             self.seen.stopped = "start"
@@ -215,6 +216,8 @@ class Watch:
         for message in messages:
             if message[0] == "phase":
                 self.seen.phase, self.seen.since = message[1], time.monotonic()
+                if message[1] == "call" and self._call_timeout is not None:
+                    self._end = min(self._end, self.seen.since + self._call_timeout)
             elif message[0] == "done":
                 self.seen.finished = True
             self._on_message(message)

@@ -23,6 +23,7 @@ from . import internals, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 #: on this one all threads' stacks are written, and the process ends: nothing else uses it
@@ -65,24 +66,25 @@ class Life:
         self,
         item: pytest.Item,
         order: dict[str, Any],
-        channel: int,
-        trace: int,
-        log: int,
+        fds: tuple[int, int, int],
+        first: Callable[[], None] | None,
         logs: list[logging.LogRecord],
         mask: Any,
     ) -> NoReturn:
         """Run the test and end.
 
         order: fixtures ("shared" or "fresh"), fresh (patterns), memory and cpu (bytes, seconds, or None), mark, env,
-        dump_after (seconds of faulthandler_timeout, 0: none), timer (arm pytest-timeout's). mask: signals to be blocked.
+        dump_after (seconds of faulthandler_timeout, 0: none). fds, first: see `host.Host.start`. logs: of fixtures that the
+        parent has set up. mask: signals to be blocked.
         """
         try:
-            self._pid, self._channel, self._log, self._logs = os.getpid(), channel, log, logs
+            self._pid, self._logs = os.getpid(), logs
+            self._channel, trace, self._log = fds
             parent = os.getppid()
             self._lock = threading.Lock()
             _put_apart(order, trace, parent, mask)
             self._memory = order["memory"]
-            self._run(item, order)
+            self._run(item, order, first)
         except BaseException:
             with contextlib.suppress(BaseException):
                 self._send(["failed", traceback.format_exc()])
@@ -91,7 +93,7 @@ class Life:
                 internals.flush(self._config)
             os._exit(0)
 
-    def _run(self, item: pytest.Item, order: dict[str, Any]) -> None:
+    def _run(self, item: pytest.Item, order: dict[str, Any], first: Callable[[], None] | None) -> None:
         session = item.session
         internals.redirect(item, self._on_report, self._on_warning)
         if order["fixtures"] == "fresh":
@@ -104,6 +106,8 @@ class Life:
         dumps_to = internals.stderr_for_dumps(self._config)
         if order["dump_after"] and dumps_to is not None:
             faulthandler.dump_traceback_later(order["dump_after"], file=dumps_to)
+        if first is not None:
+            first()
         try:
             with self._logged():
                 internals.run_protocol(item)
@@ -116,9 +120,7 @@ class Life:
                 raise
         if (session.shouldstop, session.shouldfail) != before:
             self._send(["stop", session.shouldstop, session.shouldfail])
-        why = _save_coverage()
-        if why:
-            self._send(["coverage", why])
+        _save_coverage()
         self._send(["done"])
 
     # what is told
@@ -280,13 +282,10 @@ def _without_debugger() -> None:
     pytest.set_trace = refuse
 
 
-def _save_coverage() -> str:
-    """Save what coverage has measured in this process. Returns what is in the way."""
+def _save_coverage() -> None:
+    """Save what coverage has measured in this process, where it has a file of its own for that."""
     coverage = sys.modules.get("coverage")
     current = None if coverage is None else coverage.Coverage.current()
-    if current is None:
-        return ""
-    with contextlib.suppress(BaseException):
+    if current is not None and current.get_option("run:parallel"):
         current.stop()
         current.save()
-    return ""

@@ -20,6 +20,7 @@ from . import child, internals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     import pytest
@@ -44,10 +45,18 @@ class Host:
         internals.make_base_folder(config)
         self._capture = internals.capture_of(config)
 
-    def start(self, item: pytest.Item, order: dict[str, Any], channel: int, trace: int, log: int) -> Started:
+    def start(
+        self,
+        item: pytest.Item,
+        order: dict[str, Any],
+        fds: tuple[int, int, int],
+        before: Callable[[], None],
+        first: Callable[[], None] | None,
+    ) -> Started:
         """Set up what is shared, and fork.
 
-        order: see `child.Life.live`. channel, trace, log: descriptors for messages, tracebacks and the log.
+        order: see `child.Life.live`. fds: descriptors for messages, stacks and the log. before: called here, just before
+        the fork; first: called in the child, before the test.
         """
         began = time.perf_counter()
         logs: list[logging.LogRecord] = []
@@ -55,6 +64,7 @@ class Host:
             with self._capture.resumed(), _collected(logs):
                 internals.set_up_wide(item, order["fresh"])
         wide = time.perf_counter() - began
+        before()
         faulthandler.cancel_dump_traceback_later()
         internals.flush(self._config)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -64,7 +74,7 @@ class Host:
         try:
             pid = _fork()
             if not pid:
-                self.life.live(item, order, channel, trace, log, logs, mask)  # does not return
+                self.life.live(item, order, fds, first, logs, mask)  # does not return
         finally:
             if thaw:
                 gc.unfreeze()

@@ -117,9 +117,24 @@ def set_up_wide(item: pytest.Item, leave_out: Iterable[str]) -> None:
     """
     state = item.session._setupstate
     assert item.parent is not None
+    if _is_skipped(item):
+        return
     with contextlib.suppress(*_outcomes()):
         state.setup(item.parent)
         _set_up_fixtures(item, state, list(leave_out))
+
+
+def _is_skipped(item: pytest.Item) -> bool:
+    """Whether marks skip it, before anything is set up for it; or an error in their conditions, which its setup tells."""
+    evaluate = _attribute("_pytest.skipping", "evaluate_skip_marks")
+    evaluate_xfail = _attribute("_pytest.skipping", "evaluate_xfail_marks")
+    try:
+        if evaluate is not None and evaluate(item):
+            return True
+        xfail = None if evaluate_xfail is None else evaluate_xfail(item)
+        return xfail is not None and not xfail.run and not item.config.getoption("runxfail", False)
+    except _outcomes():
+        return True
 
 
 def _outcomes() -> tuple[type[BaseException], ...]:

@@ -22,12 +22,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_LENGTH = struct.Struct("!I")
+LENGTH = struct.Struct("!I")
 
 
-def pack(message: list[Any]) -> bytes:
+def pack(message: Any) -> bytes:
     data = json.dumps(message, default=repr).encode("ascii")
-    return _LENGTH.pack(len(data)) + data
+    return LENGTH.pack(len(data)) + data
 
 
 def write(fd: int, data: bytes) -> None:
@@ -47,12 +47,12 @@ class Decoder:
         """The messages that are complete now. ValueError: it is none of ours."""
         self._data += data
         found = []
-        while len(self._data) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._data)
-            end = _LENGTH.size + length
+        while len(self._data) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._data)
+            end = LENGTH.size + length
             if len(self._data) < end:
                 break
-            message = json.loads(bytes(self._data[_LENGTH.size : end]))
+            message = json.loads(bytes(self._data[LENGTH.size : end]))
             del self._data[:end]
             if not isinstance(message, list) or not message or not isinstance(message[0], str):
                 raise ValueError("a message that is none")
