@@ -68,8 +68,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name is. Nothing is imported before it is used: every pytest imports the plugin for it, and a program
-# that wants one of them does not pay for all. tests/test_imports.py holds this to what stands above.
+# Where each public name is. Nothing is imported before it is used: every pytest imports the plugin for it, and a
+# program that wants one of them does not pay for all. tests/test_imports.py holds this to what stands above.
 _NAMES = {
     "._engine.completion": ("Completion", "Outcome", "SessionState", "Step", "Usage"),
     "._engine.core": ("Statistics",),

@@ -1,7 +1,7 @@
 """The plugin for pytest: isolated tests, fixtures that give sessions, and the same tests under other interpreters.
 
-pytest imports this module at each start, so it imports nothing of the package; what does the work is imported once a run
-asks for it.
+pytest imports this module at each start, so it imports nothing of the package; what does the work is imported once a
+run asks for it.
 
     settings.py   the marker, options and ini settings as values, checked
     collect.py    marks that are wrong, and tests that run under other interpreters, as they are collected
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from extsession import AsyncExtSession, ExtSession
 
 MARKERS = (
-    "isolated(enabled=True, *, timeout, memory, cpu, fixtures, start, python, env): run the test in a process of its own; "
-    "timeout: seconds of setup, call and teardown; memory: bytes, or '200M', that it may need; cpu: seconds of CPU time; "
+    "isolated(enabled=True, *, timeout, memory, cpu, fixtures, start, python, env): run the test in a process of its "
+    "own; timeout: seconds of setup, call and teardown; memory: bytes, or '200M', that it may need; cpu: seconds; "
     "fixtures: 'shared' or 'fresh'; start: 'fork' or 'spawn'; python: version, path or virtual environment, or a list "
     "of these; env: environment variables, None removes one. isolated(False): never. [extsession]",
     "ext_options(**keywords): of the sessions that the ext_* fixtures give to the test. [extsession]",
@@ -45,7 +45,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--isolated-timeout", {"metavar": "S", "help": "seconds that an isolated test may take"}),
     ("--isolated-memory", {"metavar": "SIZE", "help": "bytes that an isolated test may need, as 500M or 1.5G"}),
     ("--isolated-cpu", {"metavar": "S", "help": "seconds of CPU time that an isolated test may take"}),
-    ("--isolated-fixtures", {"metavar": "MODE", "help": "'shared': fixtures of a wide scope live here; 'fresh': in each test"}),
+    ("--isolated-fixtures", {"metavar": "MODE", "help": "where fixtures of a wide scope live: 'shared' or 'fresh'"}),
     ("--isolated-start", {"metavar": "MODE", "help": "'fork' of this process, or 'spawn': of a clean one"}),
     ("--isolated-python", {"metavar": "LIST", "help": "run isolated tests under each of these Pythons, as 3.9,3.12"}),
     (
@@ -66,6 +66,9 @@ INI: tuple[tuple[str, str, Any, str], ...] = (
     ("isolated_fresh_fixtures", "linelist", [], "patterns of fixtures to be set up in the process of an isolated test"),
     ("isolated_python_required", "bool", False, "a Python that is not found is an error, no skip"),
 )
+
+#: of a test or collector: what its fixtures have given to it
+GIVEN = pytest.StashKey[list[Any]]()
 
 
 def _has_forked() -> bool:
@@ -116,6 +119,16 @@ def pytest_make_collect_report(
         from .collect import checked
 
         checked(collector, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if GIVEN in item.stash:
+        from .sessions import add_sections
+
+        add_sections(item, report)
     return report
 
 
@@ -183,12 +196,11 @@ def ext_branch(request: pytest.FixtureRequest, ext_base: ExtSession) -> Iterator
 
 
 @pytest.fixture
-def ext_async_session(request: pytest.FixtureRequest) -> Iterator[AsyncExtSession]:
+def ext_async_session(request: pytest.FixtureRequest) -> AsyncExtSession:
     """An `extsession.AsyncExtSession` for a test that pytest-trio, anyio or pytest-asyncio runs: `async with` it."""
     from .sessions import Given
 
-    with Given(request) as given:
-        yield given.asynchronous()
+    return Given(request).asynchronous()
 
 
 @pytest.fixture

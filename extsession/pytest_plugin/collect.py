@@ -10,7 +10,7 @@ from .settings import WrongSetting
 
 
 def checked(collector: pytest.Collector, report: pytest.CollectReport) -> None:
-    """Look at the marks of what was collected, and put tests of other interpreters in place of those that ask for it."""
+    """Look at the marks of what was collected, and put tests of other interpreters in place of those that want them."""
     config = collector.config
     if config.pluginmanager.getplugin(NAME) is None:
         activate(config)

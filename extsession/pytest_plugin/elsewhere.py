@@ -59,6 +59,7 @@ def _named(name: str, python: str) -> str:
 
 def expanded(item: pytest.Item, pythons: tuple[str, ...]) -> Iterator[pytest.Item]:
     """One test for each interpreter."""
+    assert item.parent is not None
     for python in pythons:
         yield OtherPython.from_parent(item.parent, name=_named(item.name, python), original=item, python=python)
 

@@ -47,7 +47,9 @@ class Others:
         """Whether another plugin forks for this test. That one runs it."""
         for distribution, mark, option in self._rivals:
             if self._config.getoption(option, False) or item.get_closest_marker(mark):
-                self._warn_once(f"isolated: {distribution} runs tests in processes of their own as well; it runs {item.nodeid}")
+                self._warn_once(
+                    f"isolated: {distribution} gives tests processes of their own too; it runs {item.nodeid}"
+                )
                 return True
         return False
 

@@ -154,8 +154,8 @@ class Runner:
             fatal = [name for name, what in found.items() if what == internals.FOR_ALL]
             if fatal:
                 raise pytest.UsageError(
-                    f"isolated: pytest {pytest.__version__} does not have {', '.join(fatal)}; use --no-isolated, and tell "
-                    "the authors of extsession"
+                    f"isolated: pytest {pytest.__version__} does not have {', '.join(fatal)}; use --no-isolated, and "
+                    "tell the authors of extsession"
                 )
             if found:
                 self._no_sharing = True
@@ -297,7 +297,7 @@ class OneTest:
     def _on_message(self, message: list[Any]) -> None:
         kind = message[0]
         if kind == "report":
-            self._on_report(message[1])
+            self._on_report(message[1], message[2])
         elif kind == "phase":
             self._xfail = message[2]
         elif kind == "warning":
@@ -315,7 +315,7 @@ class OneTest:
         elif kind == "failed":
             self._failed = message[1]
 
-    def _on_report(self, data: dict[str, Any]) -> None:
+    def _on_report(self, data: dict[str, Any], rendered: str | None) -> None:
         config = self._runner.config
         data["nodeid"], data["location"] = self._item.nodeid, self._item.location
         is_main = data.get("$report_type") == "TestReport"
@@ -323,6 +323,9 @@ class OneTest:
         if report is None:  # of a kind that this pytest does not know: what it is part of tells of it
             return
         _as_it_was(report)
+        internals.with_context(report, data)
+        if rendered is not None:
+            report.longrepr = internals.Rendered(rendered)
         if is_main:
             self._logged.add(report.when)
             if report.when == "setup":
@@ -373,6 +376,7 @@ class OneTest:
         elif phase == "teardown" and self._teardown is not None:
             self._teardown = None
         facts = {**verdict.facts, "phase": phase}
+        self._item.user_properties.append(("isolated", facts["kind"]))  # junit takes those of the last report
         duration = time.monotonic() - seen.since
         report = report_of(
             self._item, phase, verdict.text, sections=sections, duration=duration, stop=now, facts=facts
@@ -393,7 +397,9 @@ class OneTest:
         if problem is not None:
             _add_problem(self._item, report, problem, output)
         if seen.ended is not None and not hasattr(report, "isolated"):
-            report.isolated = {"kind": "", "cpu": round(seen.ended.cpu, 4), "peak_memory": seen.ended.peak_memory}
+            report.isolated = {  # type: ignore[attr-defined]
+                "kind": "", "cpu": round(seen.ended.cpu, 4), "peak_memory": seen.ended.peak_memory,
+            }
         self._item.ihook.pytest_runtest_logreport(report=report)
 
 

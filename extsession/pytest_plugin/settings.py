@@ -86,7 +86,7 @@ def _one_of(*words: str) -> Any:
 def _pythons(value: Any, name: str) -> tuple[str, ...]:
     given = [value] if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(given, (list, tuple)) or not given:
-        raise WrongSetting(f"{name} takes a version, a path or a virtual environment, or a list of these, not {value!r}")
+        raise WrongSetting(f"{name} takes a version, path or virtual environment, or a list of these, not {value!r}")
     for each in given:
         if not isinstance(each, (str, os.PathLike)) or not os.fspath(each):
             hint = f": write '{each}'" if isinstance(each, (int, float)) else ""
@@ -180,7 +180,7 @@ def settings_of(item: pytest.Item, defaults: Defaults, with_forked: bool) -> Set
     enabled: bool | None = None
     for mark in item.iter_markers("isolated"):  # the closest first
         if len(mark.args) > 1:
-            raise WrongSetting(f"{item.nodeid}: mark isolated takes one positional argument, enabled, not {mark.args!r}")
+            raise WrongSetting(f"{item.nodeid}: mark isolated takes one argument without a name, not {mark.args!r}")
         keywords = dict(mark.kwargs)
         given = mark.args[0] if mark.args else keywords.pop("enabled", True)
         if not isinstance(given, bool):
@@ -208,12 +208,12 @@ def settings_of(item: pytest.Item, defaults: Defaults, with_forked: bool) -> Set
         return settings
     if found.get("fixtures") == "shared" or ("fixtures" in defaults.given and settings.fixtures == "shared"):
         raise WrongSetting(
-            f"{item.nodeid}: mark isolated: python={settings.python!r} together with fixtures='shared': fixtures cannot "
-            "be shared with another interpreter; leave fixtures out"
+            f"{item.nodeid}: mark isolated: python={settings.python!r} together with fixtures='shared': fixtures "
+            "cannot be shared with another interpreter; leave fixtures out"
         )
     if found.get("start") == "fork":
         raise WrongSetting(
-            f"{item.nodeid}: mark isolated: python={settings.python!r} together with start='fork': another interpreter is "
-            "no fork of this one; leave start out"
+            f"{item.nodeid}: mark isolated: python={settings.python!r} together with start='fork': another interpreter "
+            "is no fork of this one; leave start out"
         )
     return replace(settings, start="spawn", fixtures="fresh")

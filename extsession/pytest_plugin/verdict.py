@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -66,8 +67,8 @@ def judge(seen: Seen, settings: Settings, failed: str, memory_killer: bool, thre
     if seen.stopped == "start":
         names = ", ".join(threads) or "none that Python knows of"
         text = (
-            "isolated test failed to start: it made no progress for 10 s; threads were running in the parent at the fork: "
-            f'{names}; use start="spawn"'
+            "isolated test failed to start: it made no progress for 10 s; threads were running in the parent at the "
+            f'fork: {names}; use start="spawn"'
         )
         return verdict("start", text)
     if failed:
@@ -75,7 +76,8 @@ def judge(seen: Seen, settings: Settings, failed: str, memory_killer: bool, thre
     if seen.garbled:
         return verdict("failed", f"isolated test failed to report: {seen.garbled}")
     if number is None and code is None:
-        return verdict("failed", "isolated test failed to report: its end was not seen, something waits for every child")
+        text = "isolated test failed to report: its end was not seen; something waits for all children"
+        return verdict("failed", text)
     over_cpu = settings.cpu is not None and (
         number == signal.SIGXCPU or (number == signal.SIGKILL and seen.ended.cpu >= settings.cpu)
     )
@@ -96,15 +98,12 @@ def report_of(
     when: When,
     text: str,
     *,
-    sections: list[tuple[str, str]] = [],  # noqa: B006: it is not changed
+    sections: Iterable[tuple[str, str]] = (),
     duration: float = 0.0,
     stop: float = 0.0,
     facts: dict[str, Any] | None = None,
 ) -> pytest.TestReport:
     """A report that fails with `text`; without a text it has passed."""
-    properties = list(item.user_properties)
-    if facts is not None:
-        properties.append(("isolated", facts["kind"]))
     report = pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
@@ -116,10 +115,10 @@ def report_of(
         duration=duration,
         start=stop - duration,
         stop=stop,
-        user_properties=properties,
+        user_properties=list(item.user_properties),
     )
     if facts is not None:
-        report.isolated = facts
+        report.isolated = facts  # type: ignore[attr-defined]
     return report
 
 

@@ -77,7 +77,7 @@ class CannotRun(Exception):
 
 @dataclass
 class Result:
-    """Of one test, for who reports it. problem: why there is none of it. Text of its last phase, if that was not told."""
+    """Of one test, for who reports it. problem: why there is none; output: of its last phase, if that was not told."""
 
     problem: CannotRun | None = None
     seen: Seen = field(default_factory=Seen)
@@ -230,15 +230,17 @@ class Worker:
             raise CannotRun(f"isolated: no {name} found", is_missing=True) from error
         except ExtSessionError as error:
             raise CannotRun(f"isolated: {self._name} did not start: {error}") from error
-        path = session.interpreter.path
+        path, version = session.interpreter.path, session.interpreter.version
+        self._name = f"Python {version[0]}.{version[1]}"
         found = session.eval("__import__('importlib.util', fromlist=['x']).find_spec('pytest') is not None")
         if not found:
             raise CannotRun(
                 f"isolated: pytest is not installed in {self._name} ({path}); {path} -m pip install pytest there"
             )
-        version = session.eval("tuple(int(x) for x in __import__('pytest').__version__.split('.')[:2])")
-        if tuple(version) < OLDEST:
-            raise CannotRun(f"isolated: pytest {version[0]}.{version[1]} in {self._name} is too old; 7.4 is the oldest")
+        installed = session.eval("tuple(int(x) for x in __import__('pytest').__version__.split('.')[:2])")
+        if tuple(installed) < OLDEST:
+            number = ".".join(map(str, installed))
+            raise CannotRun(f"isolated: pytest {number} in {self._name} is too old; 7.4 is the oldest")
         self._folder = tempfile.mkdtemp(prefix="extsession-")
         if len(self._folder) > 80:  # sun_path has 108 bytes, unix(7)
             os.rmdir(self._folder)

@@ -1,4 +1,4 @@
-"""What runs where tests run: in the forks of this pytest, and in workers of other interpreters, to which it is sent as text.
+"""What runs where tests run: in forks of this pytest, and in workers of other interpreters, which get it as text.
 
     internals.py   every touch of pytest's internals
     wire.py        messages between a test's process and who reports it

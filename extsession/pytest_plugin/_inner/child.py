@@ -1,7 +1,8 @@
 """The life of a test's process, from the fork to `os._exit`.
 
-It has all that its parent had. So before anything of the test runs it is put apart: a process group of its own, death with
-the parent, nothing to read on stdin, limits, a mark by which all that it starts is found. What would be shown is sent.
+It has all that its parent had. So before anything of the test runs it is put apart: a process group of its own, death
+with the parent, nothing to read on stdin, limits, a mark by which all that it starts is found. What would be shown is
+sent.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class Life:
         """Run the test and end.
 
         order: fixtures ("shared" or "fresh"), fresh (patterns), memory and cpu (bytes, seconds, or None), mark, env,
-        dump_after (seconds of faulthandler_timeout, 0: none). fds, first: see `host.Host.start`. logs: of fixtures that the
-        parent has set up. mask: signals to be blocked.
+        dump_after (seconds of faulthandler_timeout, 0: none). fds, first: see `host.Host.start`. logs: of fixtures that
+        the parent has set up. mask: signals to be blocked.
         """
         try:
             self._pid, self._logs = os.getpid(), logs
@@ -146,7 +147,7 @@ class Life:
             if session is not None:  # -x stops a test between two of its subtests
                 session.pytest_runtest_logreport(report=report)
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
-        self._send(["report", data], later=is_plain)
+        self._send(["report", data, internals.rendered(report, config)], later=is_plain)
 
     def _on_warning(self, *, warning_message: Any, when: str, nodeid: str, location: Any = None) -> None:
         message = warning_message.message
@@ -271,7 +272,7 @@ def _limit(kind: int, value: int, more: int) -> None:
 
 
 def _without_debugger() -> None:
-    import pdb
+    import pdb  # noqa: T100
 
     def refuse(*args: Any, **kwargs: Any) -> None:
         __tracebackhide__ = True

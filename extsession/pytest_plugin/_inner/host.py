@@ -55,8 +55,8 @@ class Host:
     ) -> Started:
         """Set up what is shared, and fork.
 
-        order: see `child.Life.live`. fds: descriptors for messages, stacks and the log. before: called here, just before
-        the fork; first: called in the child, before the test.
+        order: see `child.Life.live`. fds: descriptors for messages, stacks and the log. before: called here, just
+        before the fork; first: called in the child, before the test.
         """
         began = time.perf_counter()
         logs: list[logging.LogRecord] = []
@@ -90,7 +90,9 @@ class Host:
         """What is left of the test's output: all of its last phase, if that was not reported. It is gone then."""
         return self._capture.taken()
 
-    def tear_down(self, item: pytest.Item, nextitem: pytest.Item | None) -> tuple[BaseException | None, tuple[str, str]]:
+    def tear_down(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> tuple[BaseException | None, tuple[str, str]]:
         """What `nextitem` does not need. Returns the error, and what was written."""
         if not internals.is_anything_left(item, nextitem):
             return None, ("", "")

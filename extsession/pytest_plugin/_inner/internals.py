@@ -1,12 +1,13 @@
 """Every touch of pytest's internals is here; tests/pytest_plugin/test_internals.py fails when one of them moves.
 
-`missing()` tells what this pytest does not have. Without what shared fixtures need, they are set up in the child, with one
-warning; without the rest there are no isolated tests, and pytest says so at once.
+`missing()` tells what this pytest does not have. Without what shared fixtures need, they are set up in the child, with
+one warning; without the rest there are no isolated tests, and pytest says so at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from fnmatch import fnmatch
@@ -79,8 +80,8 @@ def redirect(item: pytest.Item, on_report: Callable[[Any], None], on_warning: Ca
 
     warning = _Historic(on_warning)
     for relay in (item.ihook, item.config.hook):
-        relay.pytest_runtest_logreport = log_report
-        relay.pytest_warning_recorded = warning
+        relay.pytest_runtest_logreport = log_report  # type: ignore[attr-defined]
+        relay.pytest_warning_recorded = warning  # type: ignore[attr-defined]
 
 
 class _Historic:
@@ -95,6 +96,40 @@ class _Historic:
 
     def call_historic(self, result_callback: Any = None, kwargs: Any = None) -> None:
         self._function(**(kwargs or {}))
+
+
+def rendered(report: Any, config: pytest.Config) -> str | None:
+    """The text of a failure that reports as data have no form for, as those of doctests; None: they have."""
+    longrepr = report.longrepr
+    if not hasattr(longrepr, "toterminal") or hasattr(longrepr, "reprtraceback"):
+        return None
+    from _pytest._io import TerminalWriter
+
+    writer = TerminalWriter(io.StringIO())
+    writer.hasmarkup = config.get_terminal_writer().hasmarkup
+    longrepr.toterminal(writer)
+    return writer._file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def with_context(report: Any, data: dict[str, Any]) -> None:
+    """The arguments of a subtest as they were: pytest 9 takes the repr of each again when it reads them from data."""
+    found = data.get("_subtest.context")
+    context = getattr(report, "context", None)
+    if isinstance(found, dict) and getattr(context, "kwargs", None):
+        object.__setattr__(context, "kwargs", found["kwargs"])
+
+
+class Rendered:
+    """Such a failure, from its text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text.strip()
+
+    def toterminal(self, writer: Any) -> None:
+        writer.write(self._text)
 
 
 def xfail_of(item: pytest.Item) -> dict[str, Any] | None:
@@ -112,10 +147,10 @@ def xfail_of(item: pytest.Item) -> dict[str, Any] | None:
 def set_up_wide(item: pytest.Item, leave_out: Iterable[str]) -> None:
     """Set up the collectors above a test, and its fixtures that live longer than it, as pytest would with the test.
 
-    leave_out: patterns of names; these, and what depends on them, are not. What fails is cached by pytest, and fails again
-    in the test's own process, where it is reported. KeyboardInterrupt and pytest.exit() come out.
+    leave_out: patterns of names; these, and what depends on them, are not. What fails is cached by pytest, and fails
+    again in the test's own process, where it is reported. KeyboardInterrupt and pytest.exit() come out.
     """
-    state = item.session._setupstate
+    state: Any = item.session._setupstate
     assert item.parent is not None
     if _is_skipped(item):
         return
@@ -125,7 +160,7 @@ def set_up_wide(item: pytest.Item, leave_out: Iterable[str]) -> None:
 
 
 def _is_skipped(item: pytest.Item) -> bool:
-    """Whether marks skip it, before anything is set up for it; or an error in their conditions, which its setup tells."""
+    """Whether marks skip it before anything is set up for it, or have a wrong condition, of which its setup tells."""
     evaluate = _attribute("_pytest.skipping", "evaluate_skip_marks")
     evaluate_xfail = _attribute("_pytest.skipping", "evaluate_xfail_marks")
     try:
@@ -213,7 +248,7 @@ class _Next:
 
 def keep_what_is_there(session: pytest.Session) -> None:
     """In the child: tearing down ends where the child has begun, and takes with it what it was the first to ask for."""
-    state = session._setupstate
+    state: Any = session._setupstate
     there = list(state.stack)
     counts = {node: len(finalizers) for node, (finalizers, _) in state.stack.items()}
     original = state.teardown_exact
@@ -232,7 +267,7 @@ def keep_what_is_there(session: pytest.Session) -> None:
                 except _outcomes() as error:
                     errors.append(error)
         if len(errors) > 1 and sys.version_info >= (3, 11):
-            raise BaseExceptionGroup("errors during test teardown", errors)
+            raise BaseExceptionGroup("errors during test teardown", errors)  # noqa: F821
         if errors:
             raise errors[0]
 
@@ -240,14 +275,15 @@ def keep_what_is_there(session: pytest.Session) -> None:
 
 
 def forget_fixtures(session: pytest.Session, patterns: list[str]) -> None:
-    """In the child: fixtures of these names that others have set up are to be set up again. What was there stays as it is.
+    """In the child: fixtures of these names that others have set up are to be set up again. What was there stays.
 
     patterns: also for what depends on them.
     """
     every: dict[str, list[Any]] = {}
     for finalizers, _ in session._setupstate.stack.values():
         for finalizer in finalizers:
-            definition = getattr(getattr(finalizer, "func", None), "__self__", None)  # partial(definition.finish, ...)
+            # partial(definition.finish, ...)
+            definition: Any = getattr(getattr(finalizer, "func", None), "__self__", None)
             if getattr(definition, "cached_result", None) is not None:
                 every.setdefault(definition.argname, []).append(definition)
     for name, definitions in every.items():

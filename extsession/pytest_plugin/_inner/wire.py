@@ -3,7 +3,7 @@
 A test's process writes, and nobody answers:
 
     ["phase", when, xfail or null]           setup, call or teardown begins
-    ["report", data]                         as of `pytest_report_to_serializable`
+    ["report", data, text or null]           as of `pytest_report_to_serializable`; of failures that it has no form for
     ["warning", {...}]                       a warning, as data
     ["exit", reason, returncode or null]     pytest.exit() was called
     ["interrupt"]                            KeyboardInterrupt came out
