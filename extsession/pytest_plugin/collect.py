@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .elsewhere import expanded
+from .elsewhere import OtherPython, expanded
 from .run import NAME, Runner, activate
 from .settings import WrongSetting
 
@@ -21,7 +21,7 @@ def checked(collector: pytest.Collector, report: pytest.CollectReport) -> None:
     try:
         for item in report.result:
             settings = runner.settings_of(item) if isinstance(item, pytest.Item) else None
-            if settings is None or not settings.python:
+            if settings is None or not settings.python or isinstance(item, OtherPython):  # it may be looked at again
                 found.append(item)
             else:
                 found += expanded(item, settings.python)  # type: ignore[arg-type]
