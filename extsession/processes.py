@@ -89,6 +89,10 @@ class ProcessTree:
             return None
         return found._replace(allowed=found.allowed - self._had, reached=max(0, found.reached - self._had))
 
+    def takes(self, number: int) -> bool:
+        """Whether it will act on a signal soon: it does not block or ignore it, and is not stopped."""
+        return procfs.takes(self.pid, number)
+
     def was_memory_killer(self, peak: int) -> bool:
         """Whether it was the kernel's memory killer that ended it, which SIGKILL has. peak: bytes that it had."""
         return memory_killer.has_ended(self.pid, self._began, peak)

@@ -21,8 +21,8 @@ from ._inner.wire import Decoder
 
 #: seconds in which a test's process must have come to its first phase
 START: Final = 10.0
-#: seconds for writing the stacks of all threads, before it is killed
-_STACKS: Final = 0.15
+#: seconds for writing the stacks of all threads, before it is killed; that ends it by itself, in some milliseconds
+_STACKS: Final = 2.0
 #: seconds between the last message and the end
 _EXIT: Final = 2.0
 #: seconds between two looks whether it has ended, where the system cannot tell by itself
@@ -172,10 +172,10 @@ class Watch:
             elif self.seen.finished:
                 kill = now + _EXIT
             elif self._is_over(now, start):
-                kill = now + (_STACKS if self.seen.stopped != "memory" else 0.0)
+                kill = now + (_STACKS if self._writes_stacks() else 0.0)
 
     def _is_over(self, now: float, start: float) -> bool:
-        """Whether it has had enough: then it has been told to write its stacks, and end."""
+        """Whether it has had enough."""
         if now >= self._end:
             self.seen.stopped = "timeout"
         elif not self.seen.phase and now >= start:
@@ -186,9 +186,15 @@ class Watch:
                 return False
             self.seen.stopped = "memory"
             return True
+        return True
+
+    def _writes_stacks(self) -> bool:
+        """Whether it was told to write its stacks, and end, and will."""
+        if self.seen.stopped == "memory":
+            return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._child.pid, STACK_SIGNAL)
-        return True
+        return self._tree.takes(STACK_SIGNAL)
 
     def _collect(self, has_channel: bool) -> bool:
         self.seen.ended = self._child.collect()
