@@ -27,7 +27,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
-        return 1 if any([not _run(folder, options.python, each) for each in options.releases]) else 0
+        found = [_run(folder, options.python, each) for each in options.releases]
+    return 0 if all(found) else 1
 
 
 def _run(folder: Path, interpreter: str, release: str) -> bool:

@@ -56,7 +56,8 @@ def main() -> int:
         extra = ["-n2"] if options.xdist else []
         if options.xdist:
             _pip(python, "install", "pytest-xdist")
-        return 1 if any([not _compare(folder, python, name, extra) for name in options.names]) else 0
+        found = [_compare(folder, python, name, extra) for name in options.names]
+    return 0 if all(found) else 1
 
 
 def _environment(folder: Path, pytest: str) -> Path:

@@ -2,8 +2,8 @@
 
 A session has a warden. A child of yours has you: whatever loses its parent comes to its *reaper*, which is a process
 that has called `become_reaper()`, and is told from the reaper's other children by a mark, which the child sets to
-itself before it runs anything (`resource.setrlimit(10, (mark, mark))`), and everything below it inherits. The plugin for
-pytest is built on this.
+itself before it runs anything (`resource.setrlimit(10, (mark, mark))`), and everything below it inherits. The plugin
+for pytest is built on this.
 
 Linux has all of it. Elsewhere what has lost its parent is found only if it is still in the child's session.
 """

@@ -2,7 +2,8 @@
 
     pytest examples/pytest_isolated
 
-is run with what stands in pytest.ini beside this file: every test in a process of its own, 2 seconds and 200 MB for each.
+is run with what stands in pytest.ini beside this file: every test in a process of its own, 2 seconds and 200 MB for
+each.
 """
 
 import ctypes

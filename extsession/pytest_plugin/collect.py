@@ -20,7 +20,7 @@ def checked(collector: pytest.Collector, report: pytest.CollectReport) -> None:
     found: list[pytest.Item | pytest.Collector] = []
     try:
         for item in report.result:
-            settings = runner.settings_of(item) if isinstance(item, pytest.Item) else None
+            settings = runner.settings_of(item, runs=False) if isinstance(item, pytest.Item) else None
             if settings is None or not settings.python or isinstance(item, OtherPython):  # it may be looked at again
                 found.append(item)
             else:

@@ -15,6 +15,8 @@ NO_BENCHMARK = "isolated: the benchmark fixture cannot be used in an isolated te
 NO_RERUNS = "isolated: reruns do not apply to isolated tests"
 #: seconds after its own timeout at which a test is ended from outside
 _GRACE: Final = 1.0
+#: fixtures that write to what is lost with the test's process
+_LOST: Final = frozenset(["record_testsuite_property", "record_xml_attribute"])
 #: plugins that fork for a test as well -> (distribution, mark, option)
 _RIVALS = {
     "pytest_forked": ("pytest-forked", "forked", "forked"),
@@ -61,6 +63,8 @@ class Others:
         """With what others say about the test."""
         if self._has_reruns and (self._config.getoption("reruns", None) or item.get_closest_marker("flaky")):
             self._warn_once(NO_RERUNS)
+        for name in _LOST.intersection(getattr(item, "fixturenames", ())):
+            self._warn_once(f"isolated: {name} has no effect in an isolated test")
         found = self._timeout_of(item)
         if found is None:
             return settings

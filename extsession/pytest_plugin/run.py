@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "extsession-run"
 NO_FORK = 'isolated: this platform has no fork; use start="spawn"'
+#: what torch says; the driver's own text is "initialization error"
+_CUDA = "re-initialize CUDA in forked subprocess"
 _PHASES: tuple[When, ...] = ("setup", "call", "teardown")
 
 
@@ -37,8 +39,8 @@ def activate(config: pytest.Config) -> None:
     defaults = Defaults(config, _is_forked(config))
     if defaults.mode == "none":
         return
-    if defaults.mode == "all" and not hasattr(os, "fork"):
-        raise pytest.UsageError('isolated: this platform has no fork; use --isolated-start=spawn')
+    if defaults.mode == "all" and defaults.settings.start == "fork" and not hasattr(os, "fork"):
+        raise pytest.UsageError("isolated: this platform has no fork; use --isolated-start=spawn")
     config.pluginmanager.register(Runner(config, defaults, not _has_forked()), NAME)
 
 
@@ -54,6 +56,7 @@ class Runner:
         self.others = Others(config)
         self._elsewhere: Elsewhere | None = None
         self._no_sharing = False
+        self._threads_told = False
         self.off = self._why_off()
 
     def _why_off(self) -> str:
@@ -62,10 +65,10 @@ class Runner:
                 return "--pdb" if name == "usepdb" else "--trace"
         return ""
 
-    def settings_of(self, item: pytest.Item) -> Settings | None:
-        """How it is isolated; None: it is not. WrongSetting."""
+    def settings_of(self, item: pytest.Item, runs: bool = True) -> Settings | None:
+        """How it is isolated; None: it is not. runs: it is about to run, else it is collected. WrongSetting."""
         option = self.config.getoption
-        if self.off or option("collectonly", False) or option("setupplan", False):
+        if self.off or (runs and (option("collectonly", False) or option("setupplan", False))):
             return None
         return settings_of(item, self.defaults, self._with_forked)
 
@@ -170,6 +173,15 @@ class Runner:
         """A warning of the run's."""
         self.config.issue_config_time_warning(pytest.PytestWarning(text), stacklevel=2)
 
+    def tell_threads(self, names: list[str]) -> None:
+        """With -v, once: what is running here besides the thread that forks."""
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if names and not self._threads_told and reporter is not None and self.config.get_verbosity() > 0:
+            self._threads_told = True
+            reporter.ensure_newline()
+            text = ", ".join(names)
+            reporter.write_line(f"isolated: threads are running in pytest's process, which is forked: {text}")
+
     def files(self) -> tuple[int, int]:
         """Empty files for the stacks and the log of a test, one pair for all of them."""
         if self._files is None:
@@ -213,13 +225,14 @@ class OneTest:
         """In a fork of this process."""
         runner = self._runner
         host = runner.host(self._item)
+        threads = [each.name for each in threading.enumerate() if each is not threading.current_thread()]
+        runner.tell_threads(threads)
         stacks_file, log = runner.files()
         become_reaper()
         try:
             seen, killer = self._fork(host, (stacks_file, log))
         finally:
             become_reaper(False)
-        threads = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
         verdict = judge(seen, self._settings, self._failed, killer, threads)
         self._conclude(host, seen, verdict, host.taken_output(), (stacks_file, log))
 
@@ -326,6 +339,8 @@ class OneTest:
         internals.with_context(report, data)
         if rendered is not None:
             report.longrepr = internals.Rendered(rendered)
+        if report.failed and _CUDA in report.longreprtext:
+            report.sections.append(("isolated", 'CUDA does not survive a fork: use start="spawn", or fixtures="fresh"'))
         if is_main:
             self._logged.add(report.when)
             if report.when == "setup":

@@ -44,6 +44,7 @@ def judge(seen: Seen, settings: Settings, failed: str, memory_killer: bool, thre
         facts = {
             "kind": kind,
             "phase": phase,
+            "pid": seen.pid,
             "signal": None if number is None else signal_name(number),
             "exit_code": code,
             "limit": limit,

@@ -84,6 +84,7 @@ class Seen:
     the last that began, since when (monotonic); left: processes that could not be ended.
     """
 
+    pid: int = 0
     ended: Ended | None = None
     stopped: str = ""
     breach: Breach | None = None
@@ -113,7 +114,7 @@ class Watch:
         self._decoder = Decoder()
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._call_timeout = call_timeout
-        self.seen = Seen()
+        self.seen = Seen(child.pid)
 
     def run(self, unmask: Callable[[], None]) -> Seen:
         """Wait. Whatever comes out of it, as KeyboardInterrupt does, has ended the process and all below it.

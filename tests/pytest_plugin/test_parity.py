@@ -216,3 +216,21 @@ def test_faulthandler_timeout(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1, failed=1)
     assert "in test_a" in str(result.stderr)
     assert sys.version_info >= (3, 10)
+
+
+def test_what_is_lost_is_said(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a(record_testsuite_property):\n    record_testsuite_property('a', 'b')\n")
+    result = pytester.runpytest_inprocess(*QUIET, "--isolated", "-Wdefault")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*isolated: record_testsuite_property has no effect in an isolated test"])
+
+
+def test_threads_are_named_with_v(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "import threading\nend = threading.Event()\n\ndef setup_module():\n"
+        "    threading.Thread(target=end.wait, name='waits', daemon=True).start()\n\n"
+        "def teardown_module():\n    end.set()\n\ndef test_a():\n    pass\n\ndef test_b():\n    pass\n"
+    )
+    result = pytester.runpytest_subprocess(*QUIET, "--isolated", "-v")
+    result.assert_outcomes(passed=2)
+    assert str(result.stdout).count("threads are running in pytest's process, which is forked: waits") == 1

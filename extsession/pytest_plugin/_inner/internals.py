@@ -105,10 +105,11 @@ def rendered(report: Any, config: pytest.Config) -> str | None:
         return None
     from _pytest._io import TerminalWriter
 
-    writer = TerminalWriter(io.StringIO())
+    text = io.StringIO()
+    writer = TerminalWriter(text)
     writer.hasmarkup = config.get_terminal_writer().hasmarkup
     longrepr.toterminal(writer)
-    return writer._file.getvalue()  # type: ignore[attr-defined,no-any-return]
+    return text.getvalue()
 
 
 def with_context(report: Any, data: dict[str, Any]) -> None:
