@@ -107,11 +107,11 @@ def test_timeouts(ran: Run) -> None:
         """,
         "-s",
     )
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     for name in ("test_loop", "test_in_c", "test_blocked"):
         report = found.failed(name)
         assert report.longrepr == "isolated test timed out: 0.3s, stopped during call"
-        assert 0.2 < report.duration < 5
+        assert 0 < report.duration < 20
     assert "in test_in_c" in section(found.failed("test_in_c"), "Stack of threads")
     assert found.failed("test_teardown").longrepr == "isolated test timed out: 0.3s, stopped during teardown"
     assert found.reports["test_next"]["call"].passed

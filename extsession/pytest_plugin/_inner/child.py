@@ -222,12 +222,9 @@ class Life:
 
 
 class _ToFile(logging.Handler):
-    """Writes to a descriptor, in one process only. It has no lock, which a fork could find taken."""
+    """Writes to a descriptor, in one process only."""
 
     fd = pid = -1
-
-    def createLock(self) -> None:
-        self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
         if os.getpid() == self.pid:
