@@ -231,6 +231,9 @@ class OneTest:
         become_reaper()
         try:
             seen, killer = self._fork(host, (stacks_file, log))
+        except BlockingIOError as error:  # EAGAIN, fork(2)
+            self._report_problem(host, f"isolated test failed to start: {error}", False)
+            return
         finally:
             become_reaper(False)
         verdict = judge(seen, self._settings, self._failed, killer, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -310,3 +311,14 @@ def test_pids_of_reports_are_children(ran: Run) -> None:
     found = ran("import os\n\ndef test_a():\n    print(os.getpid(), os.getpgid(0), end='')\n")
     pid, group = section(found.reports["test_a"]["call"], "Captured stdout call").split()
     assert pid == group != str(os.getpid())
+
+
+def test_no_process_more(ran: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("extsession.pytest_plugin._inner.host._fork", refuse)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    found = ran("def test_a():\n    pass\n")
+    assert found.failed("test_a").longrepr.startswith("isolated test failed to start: [Errno 11]")
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

@@ -56,7 +56,7 @@ class Host:
         """Set up what is shared, and fork.
 
         order: see `child.Life.live`. fds: descriptors for messages, stacks and the log. before: called here, just
-        before the fork; first: called in the child, before the test.
+        before the fork; first: called in the child, before the test. BlockingIOError: there can be no process more.
         """
         began = time.perf_counter()
         logs: list[logging.LogRecord] = []
@@ -75,6 +75,9 @@ class Host:
             pid = _fork()
             if not pid:
                 self.life.live(item, order, fds, first, logs, mask)  # does not return
+        except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
         finally:
             if thaw:
                 gc.unfreeze()
