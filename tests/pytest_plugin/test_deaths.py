@@ -253,7 +253,7 @@ def test_expected_deaths(ran: Run) -> None:
     assert known.skipped
     assert known.wasxfail == "known [isolated test crashed: signal 6 (SIGABRT) during call]"
     assert found.failed("test_other").outcome == "failed"
-    assert found.reports["test_never"]["setup"].wasxfail.startswith("[NOTRUN]")
+    assert "[NOTRUN]" in found.reports["test_never"]["setup"].wasxfail
     assert found.reports["test_ordinary"]["call"].wasxfail == ""
     assert found.ret == 1
 
