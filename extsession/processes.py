@@ -93,6 +93,11 @@ class ProcessTree:
         """Whether it will act on a signal soon: it does not block or ignore it, and is not stopped."""
         return procfs.takes(self.pid, number)
 
+    def is_ready(self) -> bool:
+        """Whether the process has something to do now, though it may have to wait for a processor."""
+        fields = procfs.stat(self.pid)
+        return bool(fields) and fields[procfs.STATE] in (b"R", b"D")
+
     def was_memory_killer(self, peak: int) -> bool:
         """Whether it was the kernel's memory killer that ended it, which SIGKILL has. peak: bytes that it had."""
         return memory_killer.has_ended(self.pid, self._began, peak)

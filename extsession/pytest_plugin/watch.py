@@ -114,6 +114,7 @@ class Watch:
         self._decoder = Decoder()
         self._end = math.inf if timeout is None else time.monotonic() + timeout
         self._call_timeout = call_timeout
+        self._start = math.inf
         self.seen = Seen(child.pid)
 
     def run(self, unmask: Callable[[], None]) -> Seen:
@@ -140,8 +141,8 @@ class Watch:
             time.sleep(0.001)
 
     def _wait(self) -> None:
-        began = self.seen.since = time.monotonic()
-        start = began + START
+        self.seen.since = time.monotonic()
+        self._start = self.seen.since + START
         kill: float | None = None
         poller = select.poll()
         os.set_blocking(self._channel, False)
@@ -154,7 +155,7 @@ class Watch:
             if kill is not None:
                 due = kill
             else:
-                times = [self._tree.next_look(), self._end, None if self.seen.phase else start]
+                times = [self._tree.next_look(), self._end, None if self.seen.phase else self._start]
                 due = min((each for each in times if each is not None), default=math.inf)
             if fd < 0:
                 due = min(due, now + _PAUSE)
@@ -172,14 +173,17 @@ class Watch:
                     kill = now + _EXIT
             elif self.seen.finished:
                 kill = now + _EXIT
-            elif self._is_over(now, start):
+            elif self._is_over(now):
                 kill = now + (_STACKS if self._writes_stacks() else 0.0)
 
-    def _is_over(self, now: float, start: float) -> bool:
+    def _is_over(self, now: float) -> bool:
         """Whether it has had enough."""
         if now >= self._end:
             self.seen.stopped = "timeout"
-        elif not self.seen.phase and now >= start:
+        elif not self.seen.phase and now >= self._start:
+            if self._tree.is_ready():  # it is not stuck, the machine is busy
+                self._start = now + START
+                return False
             self.seen.stopped = "start"
         else:
             self.seen.breach = self._tree.look()
