@@ -200,7 +200,7 @@ def test_setup_show(pytester: pytest.Pytester) -> None:
         "@pytest.fixture\ndef own():\n    yield\n\ndef test_a(wide, own):\n    pass\n"
     )
     result = pytester.runpytest_subprocess(*QUIET, "--isolated", "--setup-show")
-    result.stdout.fnmatch_lines(["*SETUP    M wide", "*SETUP    F own", "*TEARDOWN F own", "*TEARDOWN M wide"])
+    result.stdout.fnmatch_lines(["*SETUP    M wide*", "*SETUP    F own*", "*TEARDOWN F own*", "*TEARDOWN M wide*"])
     assert str(result.stdout).count("SETUP ") == 2
 
 
