@@ -146,7 +146,8 @@ class Life:
             session = config.pluginmanager.getplugin("session")
             if session is not None:  # -x stops a test between two of its subtests
                 session.pytest_runtest_logreport(report=report)
-        internals.flush(config)  # what was written to the terminal comes before what the parent shows of the report
+        if config.getoption("setupshow", False):  # what it shows comes before what the parent shows of the report
+            internals.flush(config)
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
         self._send(["report", data, internals.rendered(report, config)], later=is_plain)
 
