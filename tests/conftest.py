@@ -13,7 +13,7 @@ from extsession import ExtSession
 if TYPE_CHECKING:
     from extsession._launch.interpreter import Interpreter
 
-pytest_plugins = ["extsession.testing.pytest"]
+pytest_plugins = ["extsession.testing.pytest", "pytester"]
 
 
 @functools.cache

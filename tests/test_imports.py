@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "extsession"
 PACKAGE = "extsession"
 SHIPPED = ("_protocol", "_worker")
-RANKS = {"_protocol": 0, "errors": 1, "options": 1, "_launch": 2, "_engine": 3, "_sync": 4, "_aio": 4, "": 5}
+RANKS = {"_protocol": 0, "errors": 1, "options": 1, "_launch": 2, "_engine": 3, "_sync": 4, "_aio": 4, "": 5, "processes": 5}
 RANKS["terminal"] = 4  # beside the two colours: it drives processes of another kind, and waits for them itself
 FRONT_END = 6
 
@@ -124,6 +124,19 @@ def violations(root: Path) -> list[str]:
 
 def test_the_package_keeps_the_rule() -> None:
     assert violations(ROOT) == []
+
+
+def test_public_names_are_where_they_are_said_to_be() -> None:
+    import extsession
+
+    said = {}
+    for node in ast.walk(ast.parse((ROOT / "__init__.py").read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
+            said.update({alias.name: f".{node.module}" for alias in node.names})
+    assert said == {name: module for module, names in extsession._NAMES.items() for name in names}
+    assert {*said, "errors"} == set(extsession.__all__)
+    for name in extsession.__all__:
+        assert getattr(extsession, name) is not None
 
 
 def test_the_package_is_there() -> None:

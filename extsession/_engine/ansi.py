@@ -23,12 +23,12 @@ _SEQUENCE: Final = re.compile(
 _LINE_END: Final = re.compile(r"\r+\n")
 
 
-def strip(text: str) -> str:
+def without_escapes(text: str) -> str:
     """`text` without colours, movements of the cursor, titles of windows and the like. Other characters stay."""
     return _SEQUENCE.sub("", text) if "\x1b" in text else text
 
 
 def plain(text: str) -> str:
-    """`strip`, and line ends as they are in text: CR LF, as a terminal has them, is LF."""
-    text = strip(text)
+    """`without_escapes`, and line ends as they are in text: CR LF, as a terminal has them, is LF."""
+    text = without_escapes(text)
     return _LINE_END.sub("\n", text) if "\r" in text else text

@@ -25,7 +25,7 @@ class StopTimes:
     drain: float = 0.1
 
 
-class Cause(enum.Enum):
+class StopCause(enum.Enum):
     """Why a command was stopped."""
 
     TIMEOUT = "timeout"
@@ -36,7 +36,7 @@ class Cause(enum.Enum):
     LIMIT = "limit"
 
 
-class Action(enum.Enum):
+class StopAction(enum.Enum):
     """What is to be done with the process."""
 
     INTERRUPT = "SIGINT"
@@ -47,11 +47,11 @@ class Action(enum.Enum):
 
 #: seconds after SIGKILL
 _UNKILLABLE = 5.0
-_STEPS = {Action.INTERRUPT: Step.INTERRUPT, Action.TERMINATE: Step.TERMINATE, Action.KILL: Step.KILL}
+_STEPS = {StopAction.INTERRUPT: Step.INTERRUPT, StopAction.TERMINATE: Step.TERMINATE, StopAction.KILL: Step.KILL}
 
 
 class _Rung(NamedTuple):
-    action: Action
+    action: StopAction
     when: float
 
 
@@ -64,7 +64,7 @@ class CommandMachine:
         self._times = times
         self.began = began
         self.timeout = timeout
-        self.cause: Cause | None = None
+        self.cause: StopCause | None = None
         self.steps: list[Step] = []
         self.exit_code: int | None = None
         self.ended: float | None = None  # when
@@ -82,25 +82,25 @@ class CommandMachine:
         assert self.ended is not None
         return self.ended + self._times.drain
 
-    def stop(self, cause: Cause, now: float, is_told: bool = False) -> bool:
+    def stop(self, cause: StopCause, now: float, is_told: bool = False) -> bool:
         """Begin the ladder; whether this has begun it: it has not ended, and is not being stopped already."""
         if self.ended is not None or self.cause is not None:
             return False
         self.cause = cause
         times = self._times
-        if cause is Cause.LIMIT:
-            self._ladder = [_Rung(Action.KILL, now)]
-        elif cause is Cause.TERMINATE:
-            self._ladder = [_Rung(Action.TERMINATE, now), _Rung(Action.KILL, now + times.terminate)]
+        if cause is StopCause.LIMIT:
+            self._ladder = [_Rung(StopAction.KILL, now)]
+        elif cause is StopCause.TERMINATE:
+            self._ladder = [_Rung(StopAction.TERMINATE, now), _Rung(StopAction.KILL, now + times.terminate)]
         else:
             ring = now + times.suicide
             rungs = [
-                _Rung(Action.INTERRUPT, ring),
-                _Rung(Action.TERMINATE, ring + times.interrupt),
-                _Rung(Action.KILL, ring + times.interrupt + times.terminate),
+                _Rung(StopAction.INTERRUPT, ring),
+                _Rung(StopAction.TERMINATE, ring + times.interrupt),
+                _Rung(StopAction.KILL, ring + times.interrupt + times.terminate),
             ]
             self._ladder = rungs[1:] if is_told else rungs
-        self._ladder.append(_Rung(Action.GIVE_UP, self._ladder[-1].when + _UNKILLABLE))
+        self._ladder.append(_Rung(StopAction.GIVE_UP, self._ladder[-1].when + _UNKILLABLE))
         return True
 
     def on_exit(self, code: int | None, now: float) -> None:
@@ -126,12 +126,12 @@ class CommandMachine:
             return self.began + self.timeout
         return math.inf
 
-    def due(self, now: float) -> Action | None:
+    def due(self, now: float) -> StopAction | None:
         """What is to be done now. Asked again until there is nothing."""
         if self.ended is not None:
             return None
         if self.cause is None and self.timeout is not None and now >= self.began + self.timeout:
-            self.stop(Cause.TIMEOUT, now)
+            self.stop(StopCause.TIMEOUT, now)
         if not self._ladder or now < self._ladder[0].when:
             return None
         action, when = self._ladder.pop(0)

@@ -40,11 +40,19 @@ class _Room(NamedTuple):
 @functools.cache
 def _room(pid: int) -> _Room | None:
     """pid: of this process; a forked one may have been given another limit."""
+    return _room_of(pid)
+
+
+def _room_of(pid: int) -> _Room | None:
+    """What a process may give out."""
     if sys.platform != "linux":
         return None
     import resource
 
-    hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+    try:
+        hard = resource.prlimit(pid, RLIMIT_LOCKS)[1]
+    except OSError:
+        return None
     if hard < 0 or hard >= _TOP:  # no limit
         return _Room(_TOP, 1 << _BITS[0], 2**22 - 1)
     for outer, bits in itertools.pairwise(_BITS):
@@ -60,6 +68,12 @@ def new_mark() -> int:
     """A mark that no other living session of this process has; 0 where there is no room for one."""
     room = _room(os.getpid())
     return 0 if room is None else room.top - (1 + next(_count) % room.most) * room.step
+
+
+def new_mark_below(pid: int) -> tuple[int, int]:
+    """A mark for a child of that process, and the distance to the next one; (0, 0) where there is no room for one."""
+    room = _room_of(pid)
+    return (0, 0) if room is None else (room.top - (1 + next(_count) % room.most) * room.step, room.step)
 
 
 def step() -> int:

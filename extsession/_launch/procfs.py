@@ -138,6 +138,17 @@ def innermost(pid: int) -> int:
     return 0
 
 
+def takes(pid: int, signal: int) -> bool:
+    """Whether a process will act on a signal soon: it does not block or ignore it, and is not stopped."""
+    for line in _read(b"/proc/%d/status" % pid).splitlines():
+        name, _, text = line.partition(b":")
+        if name in (b"SigBlk", b"SigIgn") and int(text, 16) >> (signal - 1) & 1:
+            return False
+        if name == b"State" and text.split()[0] in (b"T", b"t"):
+            return False
+    return True
+
+
 def limit(pid: int, name: bytes) -> int:
     """A hard limit of a process, by its name in /proc/<pid>/limits; -1: there is none, or it is gone."""
     for line in _read(b"/proc/%d/limits" % pid).splitlines():

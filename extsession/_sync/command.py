@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .._engine.command import Action, Cause, CommandMachine, StopTimes
+from .._engine.command import CommandMachine, StopAction, StopCause, StopTimes
 from .._engine.completion import Step
 from .._engine.limits import Breach
 from .._launch.command import CommandSpec, StartedCommand, start
@@ -41,8 +41,8 @@ _MOST_FOR_END: Final = 5.0
 _BY_CTRL_C: Final = {-signal.SIGINT, 128 + signal.SIGINT}
 #: seconds in which Ctrl-C must have come to us after it has ended a command
 _LINGER: Final = 1.0
-_BY_SOMEBODY: Final = {Cause.INTERRUPT, Cause.TERMINATE, Cause.KEYBOARD}
-_SIGNALS: Final = {Action.INTERRUPT: signal.SIGINT, Action.TERMINATE: signal.SIGTERM}
+_BY_SOMEBODY: Final = {StopCause.INTERRUPT, StopCause.TERMINATE, StopCause.KEYBOARD}
+_SIGNALS: Final = {StopAction.INTERRUPT: signal.SIGINT, StopAction.TERMINATE: signal.SIGTERM}
 
 
 class RunningCommand:
@@ -67,7 +67,7 @@ class RunningCommand:
         stdin: bytes | None = None,
         on_begin: Callable[[], None] | None = None,
         on_data: Callable[[int, bytes], None] | None = None,
-        on_step: Callable[[Action, Cause], None] | None = None,
+        on_step: Callable[[StopAction, StopCause], None] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
         self.spec = spec
@@ -86,8 +86,8 @@ class RunningCommand:
         self._changed = threading.Condition(self._lock)
         self._is_claimed = self._is_unwanted = False  # the thread runs; it is to start nothing
         self._is_hurried = False
-        self._wanted: tuple[Cause, bool] | None = None  # a stop
-        self._stopped_before: Cause | None = None  # it was there
+        self._wanted: tuple[StopCause, bool] | None = None  # a stop
+        self._stopped_before: StopCause | None = None  # it was there
         self._input = _Input(stdin, spec.stdin == "pipe")
         self._began = time.monotonic()
         self._over_at: float | None = None
@@ -106,7 +106,7 @@ class RunningCommand:
             threading.Thread(target=self._run, name="extsession-command", daemon=True).start()
         except RuntimeError as error:  # there are too many
             self.error = OSError(errno.EAGAIN, str(error))
-            self.stop(Cause.LEFT)
+            self.stop(StopCause.LEFT)
         self._started.wait()
         if self.error is not None:
             raise self.error
@@ -117,7 +117,7 @@ class RunningCommand:
         return None if self._machine is None else self._machine.exit_code
 
     @property
-    def cause(self) -> Cause | None:
+    def cause(self) -> StopCause | None:
         """Why it was stopped; None: it was not."""
         return self._stopped_before if self._machine is None else self._machine.cause
 
@@ -164,7 +164,7 @@ class RunningCommand:
                 return
         callback()
 
-    def stop(self, cause: Cause, is_told: bool = False) -> None:
+    def stop(self, cause: StopCause, is_told: bool = False) -> None:
         """Begin the ladder, if it runs and is not being stopped already. Does not wait."""
         if self._is_elsewhere:
             return
@@ -180,7 +180,7 @@ class RunningCommand:
                 callbacks, self._callbacks = self._callbacks, []
             else:
                 callbacks = []
-                self._is_hurried = self._is_hurried or cause is not Cause.LEFT
+                self._is_hurried = self._is_hurried or cause is not StopCause.LEFT
                 if self._wanted is None and not self._dead.is_set():
                     self._wanted = cause, is_told
                     self._wake()
@@ -394,7 +394,7 @@ class _Pump:
         breach = watch.look(now, sum(map(len, self._command.out.values())))
         if breach is not None:
             self._command.breach = breach
-            self._machine.stop(Cause.LIMIT, now)
+            self._machine.stop(StopCause.LIMIT, now)
 
     def _timeout(self) -> float | None:
         due = self._machine.next_time()
@@ -438,12 +438,12 @@ class _Pump:
         if self._machine.cause is not None:
             left = self._process.offspring.end()
             if left and self._command._on_step is not None:
-                self._command._on_step(Action.GIVE_UP, self._machine.cause)
+                self._command._on_step(StopAction.GIVE_UP, self._machine.cause)
         else:
             self._linger(code)
         self._machine.on_exit(code, time.monotonic())
 
-    def _act(self, action: Action) -> None:
+    def _act(self, action: StopAction) -> None:
         machine, process = self._machine, self._process
         assert machine.cause is not None
         if self._command._on_step is not None:
@@ -452,7 +452,7 @@ class _Pump:
             process.offspring.look()
             process.signal(_SIGNALS[action])
             process.signal(signal.SIGCONT)  # one that is stopped could do nothing about it
-        elif action is Action.KILL:
+        elif action is StopAction.KILL:
             process.offspring.look()
             process.signal(signal.SIGKILL)
         else:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extsession._engine.ansi import plain, strip
+from extsession._engine.ansi import plain, without_escapes
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from extsession._engine.ansi import plain, strip
     ],
 )
 def test_sequences(text: str, expected: str) -> None:
-    assert strip(text) == expected
+    assert without_escapes(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_line_ends(text: str, expected: str) -> None:
 @given(st.text())
 def test_text_without_escapes_stays(text: str) -> None:
     text = text.replace("\x1b", "")
-    assert strip(text) == text
+    assert without_escapes(text) == text
 
 
 @given(st.lists(st.sampled_from(["\x1b", "[", "]", "P", "31", "m", "\x07", "\\", "\n", "a", ";", " "])))
 def test_no_escape_is_left_and_what_is_left_was_there(pieces: list[str]) -> None:
     text = "".join(pieces)
-    left = strip(text)
+    left = without_escapes(text)
     assert "\x1b" not in left
     rest = iter(text)
     assert all(character in rest for character in left)
@@ -74,5 +74,5 @@ def test_the_time_is_linear(piece: str) -> None:
 
 def _timed(text: str) -> float:
     began = time.perf_counter()
-    strip(text)
+    without_escapes(text)
     return time.perf_counter() - began
