@@ -74,7 +74,7 @@ def test_the_ladder(
         took = time.monotonic() - began
         assert status.exit_code == code  # it is dead when that returns
         assert status.steps == steps
-    assert least <= took < most + 0.3  # for a machine that is busy
+    assert least <= took < most + 5  # for a machine that is busy
     assert type(status.outcome.exception) is InterruptError
     assert f"{how}()" in str(status.outcome.exception)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
