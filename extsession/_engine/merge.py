@@ -11,24 +11,37 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .._protocol.messages import RICH, STDERR, STDOUT, SWITCH, TOKEN_SIZE
-
-_NUMBER_SIZE = 8
+from .._protocol.messages import (
+    BARRIER_SIZE,
+    RICH,
+    STDERR,
+    STDOUT,
+    SWITCH,
+    TERMINAL_NUMBER_SIZE,
+    TOKEN_SIZE,
+    unpack_terminal_number,
+)
 
 
 class Merger:
     """Cuts barriers out of the streams' bytes and gives the rest to `emit(stream, data)` in order.
 
     token: the session's; `place(number)` is called when both streams have reached the barrier of a rich
-    output (`messages.RICH` is in its number).
+    output (`messages.RICH` is in its number). terminal: the streams are terminals.
     """
 
     def __init__(
-        self, token: bytes, emit: Callable[[int, bytes], None], place: Callable[[int], None] | None = None
+        self,
+        token: bytes,
+        emit: Callable[[int, bytes], None],
+        place: Callable[[int], None] | None = None,
+        terminal: bool = False,
     ) -> None:
         assert len(token) == TOKEN_SIZE
         self._token = token
         self._first = token[:1]
+        self._terminal = terminal
+        self._size = TOKEN_SIZE + TERMINAL_NUMBER_SIZE if terminal else BARRIER_SIZE
         self._emit = emit
         self._place = place
         self.switched = 0  # stdout goes on in the pipe of this number, which stands by
@@ -52,7 +65,7 @@ class Merger:
             found = data.find(token, start)
             if found < 0:
                 break
-            end = found + TOKEN_SIZE + _NUMBER_SIZE
+            end = found + self._size
             if end > len(data):
                 self._tail[stream] = data[found:]
                 if found > start:
@@ -60,7 +73,8 @@ class Merger:
                 return
             if found > start:
                 self._text(stream, data[start:found])
-            number = int.from_bytes(data[found + TOKEN_SIZE : end], "little")
+            behind = data[found + TOKEN_SIZE : end]
+            number = unpack_terminal_number(behind) if self._terminal else int.from_bytes(behind, "little")
             if number & SWITCH:
                 self.switched = number & ~SWITCH
             else:

@@ -6,6 +6,8 @@ import os
 import socket
 from typing import NamedTuple
 
+from . import pty
+
 
 class Ends(NamedTuple):
     """The ends of one side: the channel, stdout and stderr, and the leash."""
@@ -25,15 +27,18 @@ class Ends(NamedTuple):
         self.leash.close()
 
 
-def make() -> tuple[Ends, Ends]:
-    """(ours, theirs): none is inherited, and ours do not block. OSError where there are no descriptors left."""
+def make(terminal: tuple[int, int] | None = None) -> tuple[Ends, Ends]:
+    """(ours, theirs): none is inherited, and ours do not block. OSError where there are no descriptors left.
+
+    terminal: rows and columns, if stdout and stderr are to be terminals, one each.
+    """
     sockets: list[socket.socket] = []
     pipes: list[int] = []
     try:
         sockets += socket.socketpair()
         sockets += socket.socketpair()
-        pipes += os.pipe()
-        pipes += os.pipe()
+        for _ in range(2):
+            pipes += os.pipe() if terminal is None else pty.open_raw(*terminal)
     except BaseException:
         for each in sockets:
             each.close()

@@ -60,6 +60,7 @@ class Server:
         self._repr: Any = None
         self._rich = False  # a call has asked for rich output
         self._stdin_encoding = ("utf-8", "strict")
+        self.stdin_number = 0  # what sys.stdin says that its descriptor is
         self.told: dict[str, Any] = {}  # what Ready says of limits
 
     def open_stdin(self, encoding: str, errors: str) -> None:
@@ -300,12 +301,13 @@ class Server:
             os.close(fd)
 
     def _new_pipes(self, done: messages.Done) -> tuple[int, ...]:
+        terminals, pipes = self.router.terminals, self.router.pipes
         try:
-            out_read, out_write = os.pipe()
+            out_read, out_write = os.pipe() if terminals is None else terminals.open_like(pipes[messages.STDOUT])
         except OSError:
             return ()
         try:
-            err_read, err_write = os.pipe()
+            err_read, err_write = os.pipe() if terminals is None else terminals.open_like(pipes[messages.STDERR])
         except OSError:
             os.close(out_read)
             os.close(out_write)
