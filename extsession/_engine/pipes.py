@@ -4,9 +4,9 @@ Stdout and stderr are one pipe each, mostly. After a call that started a process
 ones stay with that call (`change`); in a flood of prints, stdout may go on in another pipe within a call (`stand_by`,
 and `burst.py` in the worker, which says why).
 
-All of them may be terminals instead (`ExtSession(terminal=...)`): then "pipe" means our side of one. What was written to
-a terminal is on its way to our side for a moment, and FIONREAD does not count that. A read that finds nothing waits for it
-before it says so (Linux, n_tty_read: tty_buffer_flush_work), so these are read until they say so.
+All of them may be terminals instead (`ExtSession(terminal=...)`): then "pipe" means our side of one. What was written
+to a terminal is on its way to our side for a moment, and FIONREAD does not count that. A read that finds nothing waits
+for it before it says so (Linux, n_tty_read: tty_buffer_flush_work), so these are read until they say so.
 """
 
 from __future__ import annotations
@@ -108,6 +108,11 @@ class Pipes:
             with contextlib.suppress(OSError):  # it came from the session, and may be anything
                 found = pty.set_size(pipe.fd, *size) or found
         return found
+
+    @property
+    def has_old(self) -> bool:
+        """Whether there are any of calls that are over."""
+        return len(self._pipes) > 2
 
     def close(self) -> None:
         """Close all, also those that hold something back, and what nobody has taken."""

@@ -59,8 +59,8 @@ class ExtSession:
     no end) before the oldest is dropped.
     limits: what the session, and all that it starts, may use. isolation: walls around it, for code that is not trusted;
     None: it can do what its user can. Limits that are not said are finite then, and values come back as plain data.
-    terminal: its stdout and stderr are pseudo-terminals, one each, of (rows, columns), or of 24 by 80 for True: isatty()
-    is true there, and nobody types. Not together with isolation. See docs/terminal.md.
+    terminal: its stdout and stderr are pseudo-terminals, one each, of (rows, columns), or of 24 by 80 for True:
+    isatty() is true there, and nobody types. Not together with isolation. See docs/terminal.md.
 
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
