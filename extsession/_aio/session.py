@@ -294,6 +294,7 @@ class AsyncExtSession:
         """Change the size of the session's terminal; as ExtSession.resize."""
         driver = self._here()
         await anyio.lowlevel.checkpoint()
+        driver.machine.require_alive()
         driver.tell(lambda: driver.core.resize(rows, columns))
 
     async def readline(self, timeout: float | None = None) -> str:

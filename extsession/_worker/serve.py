@@ -301,13 +301,13 @@ class Server:
             os.close(fd)
 
     def _new_pipes(self, done: messages.Done) -> tuple[int, ...]:
-        terminals, pipes = self.router.terminals, self.router.pipes
+        make = os.pipe if self.router.terminals is None else os.openpty
         try:
-            out_read, out_write = os.pipe() if terminals is None else terminals.open_like(pipes[messages.STDOUT])
+            out_read, out_write = make()
         except OSError:
             return ()
         try:
-            err_read, err_write = os.pipe() if terminals is None else terminals.open_like(pipes[messages.STDERR])
+            err_read, err_write = make()
         except OSError:
             os.close(out_read)
             os.close(out_write)

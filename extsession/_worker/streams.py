@@ -218,10 +218,13 @@ class Router:
 
         copies: what `copies` has given, where that was done before: in a clone each look costs the copy of a page.
         """
+        is_clone = copies is not None  # whose terminals have a size, which the controller has given them
         if copies is None:
             copies = self.copies()
         for stream, fd in new.items():
             old = self.pipes[stream]
+            if self.terminals is not None:
+                self.terminals.follow(old, fd, size=not is_clone)
             for copy, inheritable in copies[stream]:
                 os.dup2(fd, copy, inheritable)
             os.dup2(fd, old, False)

@@ -13,6 +13,7 @@ import os
 from .._protocol import messages
 from .burst import awake
 from .descriptors import to_high
+from .streams import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Terminals:
         before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL)
         try:
             for pipe in pipes:
-                os.write(pipe, mark)
+                write_all(pipe, mark)
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
@@ -51,20 +52,17 @@ class Terminals:
             os.dup2(own, pipe, False)
             os.close(own)
 
-    def open_like(self, pipe: int) -> tuple[int, int]:
-        """(The controller's side, ours) of a new one with the settings and the size of this one. OSError."""
+    def follow(self, old: int, new: int, size: bool) -> None:
+        """Give a new terminal the settings, and `size`: the size, of the one whose place it takes."""
         import fcntl
         import termios
 
-        theirs, ours = os.openpty()
         try:
-            termios.tcsetattr(ours, termios.TCSANOW, termios.tcgetattr(pipe))
-            fcntl.ioctl(ours, termios.TIOCSWINSZ, fcntl.ioctl(pipe, termios.TIOCGWINSZ, bytes(8)))
-        except (OSError, termios.error) as error:
-            os.close(theirs)
-            os.close(ours)
-            raise OSError(*error.args) from None
-        return theirs, ours
+            termios.tcsetattr(new, termios.TCSANOW, termios.tcgetattr(old))
+            if size:
+                fcntl.ioctl(new, termios.TIOCSWINSZ, fcntl.ioctl(old, termios.TIOCGWINSZ, bytes(8)))
+        except (OSError, termios.error):  # the code has put something else there
+            return
 
 
 def begin(server: Server) -> None:
