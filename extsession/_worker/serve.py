@@ -278,6 +278,8 @@ class Server:
                 self._stdio = stdio.attach()
         if self._stdio is not None:
             self._stdio.flush()
+        if router.terminals is not None:
+            router.terminals.reset()
         loop = self.evaluator.loop
         router.note_survivors(call, loop is not None and loop.has_work())
         router.end()
@@ -312,7 +314,10 @@ class Server:
             os.close(out_read)
             os.close(out_write)
             return ()
-        self.router.renew({messages.STDOUT: out_write, messages.STDERR: err_write})
+        new = {messages.STDOUT: out_write, messages.STDERR: err_write}
+        if self.router.terminals is not None:
+            self.router.terminals.follow(new)
+        self.router.renew(new)
         done.flags |= messages.NEW_PIPES
         return (out_read, err_read)
 

@@ -137,7 +137,7 @@ class Router:
             self._number += 1
             number = self._number | messages.RICH if rich else self._number
             if self.terminals is not None:
-                self.terminals.write_mark(self.pipes.values(), token, number)
+                self.terminals.write_mark(token, number)
                 return number
             mark = token + number.to_bytes(8, "little")
             for pipe in self.pipes.values():
@@ -218,19 +218,16 @@ class Router:
 
         copies: what `copies` has given, where that was done before: in a clone each look costs the copy of a page.
         """
-        is_clone = copies is not None  # whose terminals have a size, which the controller has given them
         if copies is None:
             copies = self.copies()
         for stream, fd in new.items():
             old = self.pipes[stream]
-            if self.terminals is not None:
-                self.terminals.follow(old, fd, size=not is_clone)
             for copy, inheritable in copies[stream]:
                 os.dup2(fd, copy, inheritable)
             os.dup2(fd, old, False)
             os.close(fd)
         if self.terminals is not None:
-            self.terminals.settle(self.pipes.values())
+            self.terminals.settle()
 
     def copies(self) -> dict[int, list[tuple[int, bool]]]:
         """(number, whether it is inherited) of other descriptors of this process for the pipe of each stream.

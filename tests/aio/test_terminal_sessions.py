@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from extsession import AsyncExtSession, Outcome, SessionClosed
+from extsession import AsyncExtSession, Outcome, SessionDied
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts on Linux's ptys")
 
@@ -27,7 +27,7 @@ async def test_a_terminal_and_its_size() -> None:
         assert results.stdout == "50 132\n? x\n"
         await session.restart()
         assert await session.eval("tuple(__import__('os').get_terminal_size())") == (132, 50)
-    with pytest.raises(SessionClosed):
+    with pytest.raises(SessionDied):
         await session.resize(24, 80)
 
 

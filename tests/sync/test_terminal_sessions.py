@@ -247,12 +247,24 @@ def test_order_across_the_streams(each_kind: ExtSession) -> None:
 
 @pytest.mark.parametrize("settings", ["sane", "sane olcuc tab3 ocrnl", "raw", "cooked -onlcr"])
 def test_order_whatever_the_settings(session: ExtSession, settings: str) -> None:
-    """The code may have its terminal change what is written, but not the barriers, and from then on."""
-    session.execute(f"subprocess.run(['stty', *{settings.split()}])").wait(20)
-    assert (b"-opost" in session.eval("subprocess.run(['stty', '-a'], stdout=-1).stdout")) is (settings == "raw")
-    chunks = list(session.execute("for i in range(200):\n    print('o', i)\n    print('e', i, file=sys.stderr)"))
-    text = b"".join([each.data for each in chunks]).lower().replace(b"\r", b"")
-    assert text == b"".join([b"o %d\ne %d\n" % (i, i) for i in range(200)])
+    """The code may have its terminals change what is written, but not the barriers, and to the end of the call."""
+    source = f"for fd in (1, 2): subprocess.run(['stty', *{settings.split()}], stdin=fd)\n"
+    lines = "for i in range(200):\n    print('o', i)\n    print('e', i, file=sys.stderr)"
+    chunks = list(session.execute(source + "is_raw = not termios.tcgetattr(1)[1] & termios.OPOST\n" + lines))
+    assert session["is_raw"] is (settings == "raw")
+    text = b"".join([each.data for each in chunks])
+    assert (b"\r" in text) is ("sane" in settings)
+    wanted = b"".join([b"o %d\ne %d\n" % (i, i) for i in range(200)])
+    assert text.lower().replace(b"\r", b"") == wanted
+    assert b"".join([each.data for each in session.execute(lines)]) == wanted
+
+
+def test_settings_end_with_the_call(session: ExtSession) -> None:
+    change = "s = termios.tcgetattr(2); s[1] |= termios.OPOST | termios.ONLCR; termios.tcsetattr(2, termios.TCSANOW, s)"
+    assert session.execute(change + "; os.write(2, b'a\\n'); None").wait(20).stderr == "a\r\n"
+    assert session.execute("os.write(2, b'a\\n'); None").wait(20).stderr == "a\n"
+    session.execute("termios.tcflow(1, termios.TCOOFF)").wait(20)
+    assert out(session, "print('it goes on')") == "it goes on\n"
 
 
 @pytest.mark.parametrize("way", ["signals", "O_NONBLOCK"])
@@ -335,7 +347,7 @@ def test_rich_output_keeps_its_place() -> None:
         results = session.execute(source).wait(20)
         (shown,) = results.displays
         assert (results.stdout, results.stderr, shown.data["text/plain"]) == ("one\n", "two\n", "42")
-        assert shown.position == 2
+        assert b"".join([each.data for each in results.events[: shown.position]]) == b"one\ntwo\n"
 
 
 def test_c_code(session: ExtSession) -> None:
@@ -374,6 +386,22 @@ def test_code_that_takes_it_as_its_controlling_terminal(session: ExtSession) -> 
     session.execute("os.close(os.open('/dev/tty', os.O_RDWR))").wait(20).raise_for_error()
 
 
+def test_code_that_is_a_background_job_of_its_terminal(session: ExtSession) -> None:
+    source = """
+os.close(os.open(os.ttyname(1), os.O_RDWR))
+child = subprocess.Popen(["sleep", "100"], preexec_fn=os.setpgrp)
+os.tcsetpgrp(1, child.pid)
+new = termios.tcgetattr(0)
+new[3] |= termios.TOSTOP
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+termios.tcsetattr(0, termios.TCSANOW, new)
+signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+"""
+    session.execute(source).wait(20).raise_for_error()
+    assert out(session, "print('next'); child.kill(); child.wait(); None") == "next\n"
+    assert out(session, "print('last')") == "last\n"
+
+
 def test_nothing_is_left_open(each_kind: ExtSession) -> None:
     session = each_kind
     look = "len(os.listdir('/proc/self/fd'))"
@@ -404,7 +432,6 @@ os.system("true")
 
 def test_a_branch_has_its_own(each_kind: ExtSession) -> None:
     session = each_kind
-    session.execute("subprocess.run(['stty', 'sane'])").wait(20)
     session.resize(33, 44)
     with session.fork() as branch:
         names = "[os.ttyname(fd) for fd in (0, 1, 2, sys.stdin.fileno())]"
@@ -412,11 +439,10 @@ def test_a_branch_has_its_own(each_kind: ExtSession) -> None:
         assert mine[0] == mine[1] == mine[3] and its[0] == its[1] == its[3]
         assert len({*mine, *its}) == 4
         assert branch.eval("tuple(os.get_terminal_size())") == (44, 33)
-        assert branch.eval("bool(termios.tcgetattr(1)[1] & termios.OPOST)")
         pairs = [(each, each.execute(f"for i in range(200): print('{name}' * 50, i)\ninput()", stdin="\n"))
                  for name, each in (("a", session), ("b", branch))]
         for (_, results), name in zip(pairs, "ab", strict=True):
-            assert results.wait(20).stdout == "".join([f"{name * 50} {i}\r\n" for i in range(200)])
+            assert results.wait(20).stdout == "".join([f"{name * 50} {i}\n" for i in range(200)])
         branch.resize(11, 12)
         assert session.eval("tuple(os.get_terminal_size())") == (44, 33)
 
