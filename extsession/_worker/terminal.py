@@ -61,18 +61,13 @@ class Terminals:
 
     def reset(self) -> None:
         """A call is over: what it has set, or a program that was ended in the middle, is not for the next one."""
-        # SIGTTOU would stop us, where the code has made another group the foreground of this terminal
-        before = _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL)
-        try:
-            for pipe in self._pipes.values():
-                try:
-                    if termios.tcgetattr(pipe) != self._settings:
-                        termios.tcsetattr(pipe, termios.TCSANOW, self._settings)
-                    termios.tcflow(pipe, termios.TCOON)
-                except (OSError, termios.error):  # the code has put something else there
-                    continue
-        finally:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+        for pipe in self._pipes.values():
+            try:
+                if termios.tcgetattr(pipe) != self._settings:
+                    termios.tcsetattr(pipe, termios.TCSANOW, self._settings)
+                termios.tcflow(pipe, termios.TCOON)
+            except (OSError, termios.error):
+                continue  # another process group has it now: then there is a process, and the next call has new ones
 
     def follow(self, new: dict[int, int]) -> None:
         """Give new terminals the settings that the first had, and the size of those whose place they take."""
