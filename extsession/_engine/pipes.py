@@ -211,7 +211,7 @@ class Pipes:
     def _read_terminal(self, pipe: _Pipe, now: float, most: int) -> None:
         """Read a terminal until there is nothing in it or on its way, or so many bytes."""
         while most > 0:
-            data = self._read(pipe, _TERMINAL_CHUNK)
+            data = self._read_sure(pipe)
             if not data:
                 return
             most -= len(data)
@@ -219,13 +219,29 @@ class Pipes:
                 self.hurry = _HURRY
             self._give(pipe, data, now)
 
+    def _read_sure(self, pipe: _Pipe) -> bytes:
+        """Some of what is in a terminal or on its way; b"": there is nothing, or it is forgotten.
+
+        Where it was full, the one who brings it may just have put off the rest, and one read finds nothing (EAGAIN, or
+        EIO). The next waits for him again, and by then he has room.
+        """
+        gone = False
+        for _ in range(2):
+            try:
+                return os.read(pipe.fd, _TERMINAL_CHUNK)
+            except BlockingIOError:
+                gone = False
+            except OSError:  # EIO, instead of the end of the file
+                gone = True
+        if gone:
+            self._forget(pipe)
+        return b""
+
     def _read(self, pipe: _Pipe, size: int) -> bytes:
         try:
             data = os.read(pipe.fd, size)
         except BlockingIOError:
             return b""
-        except OSError:  # EIO of a terminal, instead of the end of the file
-            data = b""
         if not data:
             self._forget(pipe)
         return data
