@@ -108,31 +108,6 @@ def optional_seconds(value: Any, name: str) -> float | None:
     return None if math.isinf(number) else number
 
 
-#: rows and columns of a terminal, where nothing else is said
-TERMINAL_SIZE: Final = (24, 80)
-#: most rows, and most columns: TIOCSWINSZ takes shorts
-_MOST_ROWS: Final = 65535
-
-
-def terminal_size(rows: Any, columns: Any, name: str) -> tuple[int, int]:
-    """Both, if a terminal can be of that size; TypeError or ValueError that names the argument."""
-    for each in (rows, columns):
-        if isinstance(each, bool) or not isinstance(each, int):
-            raise TypeError(f"{name} takes whole numbers of rows and columns, not {each!r}")
-        if not 0 < each <= _MOST_ROWS:
-            raise ValueError(f"{name} takes from 1 to {_MOST_ROWS} rows and columns, not {each!r}")
-    return rows, columns
-
-
-def optional_terminal(value: Any) -> tuple[int, int] | None:
-    """What `terminal` of a session says: its size, None for none. TypeError, ValueError."""
-    if isinstance(value, bool):
-        return TERMINAL_SIZE if value else None
-    if not isinstance(value, tuple) or len(value) != 2:
-        raise TypeError(f"terminal takes True, False or (rows, columns), not {value!r}")
-    return terminal_size(*value, "terminal")
-
-
 NO_LIMITS: Final = Limits()
 
 #: what an isolated session may use where nothing else is said: always something

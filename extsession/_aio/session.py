@@ -31,7 +31,7 @@ from .._engine.walls import Walls
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
-from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits, optional_terminal
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits
 from .driver import Driver, abandon, driver_here, shown
 from .files import AsyncSessionFiles
 from .results import AsyncExtResults
@@ -72,7 +72,6 @@ class AsyncExtSession:
         checkpoint_memory: int | None = None,
         limits: Limits | None = None,
         isolation: Isolation | None = None,
-        terminal: bool | tuple[int, int] = False,
         launcher: Launcher | None = None,
     ) -> None:
         # what the engine does with the callback does not depend on its colour
@@ -94,7 +93,6 @@ class AsyncExtSession:
             checkpoint_memory,
             NO_LIMITS if limits is None else limits,
             isolation,
-            optional_terminal(terminal),
         )
         self._launcher = launcher
         self._entered = False
@@ -289,13 +287,6 @@ class AsyncExtSession:
         driver = self._here()
         await anyio.lowlevel.checkpoint()
         driver.tell(lambda: driver.machine.close_stdin(time.monotonic()))
-
-    async def resize(self, rows: int, columns: int) -> None:
-        """Change the size of the session's terminal; as ExtSession.resize."""
-        driver = self._here()
-        await anyio.lowlevel.checkpoint()
-        driver.machine.require_alive()
-        driver.tell(lambda: driver.core.resize(rows, columns))
 
     async def readline(self, timeout: float | None = None) -> str:
         """The next line of the session's stdout, whichever call wrote it; waits for it.

@@ -32,7 +32,6 @@ from ..options import (
     Limits,
     limits_of_isolated,
     optional_seconds,
-    terminal_size,
 )
 from . import travel
 from .branch import Branch, verdict
@@ -96,7 +95,6 @@ class Options:
     checkpoint_memory: int | None = None
     limits: Limits = NO_LIMITS
     isolation: Isolation | None = None
-    terminal: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.stdin is not None and not callable(self.stdin):
@@ -114,8 +112,6 @@ class Options:
             for name, say in (("cwd", "the work directory"), ("env", "Isolation(env=...)")):
                 if getattr(self, name) is not None:
                     raise ValueError(f"an isolated session has no {name} of this process: it has {say}")
-            if self.terminal is not None:
-                raise ValueError("an isolated session has no terminal: its stdout and stderr are pipes")
             object.__setattr__(self, "limits", limits_of_isolated(self.limits))
         most = self.max_checkpoints
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
@@ -194,10 +190,6 @@ class Core:
     def begin(self, process: Process, token: bytes, timeout: float | None) -> None:
         """Go on with a process that has been started. timeout: seconds in which it must have said Ready."""
         options = self.options
-        if options.terminal is not None and process.terminal is None:
-            process.kill_tree(None)
-            process.discard()
-            raise ValueError(f"{type(self.launcher).__name__} starts no sessions on a terminal")
         self.began = time.monotonic()
         self.machine = SessionMachine(
             token=token,
@@ -209,12 +201,11 @@ class Core:
             ladder=options.ladder,
             recovery=Recovery() if options.recover else None,
             rules=None if options.limits == NO_LIMITS else self._rules(options.limits),
-            terminal=options.terminal is not None,
         )
         self._keep_no_more()
         self.machine.input_callback = options.stdin
         self.machine.exit_output = Output(0, options.output_limit)
-        self.link = Link(process, self.machine, strict=not self._is_trusted, terminal=options.terminal)
+        self.link = Link(process, self.machine, strict=not self._is_trusted)
         self.link.flush()
 
     def _rules(self, limits: Limits) -> Rules:
@@ -238,7 +229,6 @@ class Core:
             options.start_timeout,
             self.is_unwanted,
             wanted_of_worker(options.limits),
-            terminal=options.terminal,
         )
 
     @property
@@ -507,15 +497,6 @@ class Core:
             bytes_out=link.received + machine.bytes_in,
             wall=time.monotonic() - self.began,
         )
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Change the size of its terminal. TypeError: it has none; ValueError; SessionDied, SessionClosed."""
-        size = terminal_size(rows, columns, "resize")
-        if self.options.terminal is None:
-            raise TypeError("only a session that was started with terminal= has a terminal")
-        self.machine.require_alive()
-        self.options = replace(self.options, terminal=size)
-        self.link.resize(*size)
 
     # limits
 

@@ -57,7 +57,6 @@ class Endings:
     _queue: deque[Call]
     _start_timeout: float | None
     _startup: bytearray
-    _terminal: bool
     _unplaced: dict[int, RichOutput]
 
     def _text(self, stream: int, data: bytes) -> None:
@@ -161,7 +160,7 @@ class Endings:
         self.outlived = self._eof = False
         self.outgoing.clear()
         self.outgoing.append(first)
-        self._merger = Merger(token, self._text, self._place, self._terminal)
+        self._merger = Merger(token, self._text, self._place)
         self._placed.clear()
         self._unplaced.clear()
         self._startup.clear()

@@ -35,8 +35,6 @@ _NOW = getattr(socket, "MSG_DONTWAIT", 0)  # there is none on Windows
 _SLICE = 0.25
 _CHUNK = 65536
 _ANCILLARY = socket.CMSG_SPACE(MOST_FDS * 4) if hasattr(socket, "CMSG_SPACE") else 0
-#: 0x9f to 0xde: control characters of ASCII, its letters, and the small letters of Latin-1 are not among them
-_UNCHANGED = bytes(range(0x9F, 0xDF)) * 4
 _SIGNALS = {
     Order.INTERRUPT: signal.SIGINT,
     Order.TERMINATE: signal.SIGTERM,
@@ -45,18 +43,9 @@ _SIGNALS = {
 
 
 class Link:
-    """Carries bytes, signals and the end of the process between a Process and its SessionMachine.
+    """Carries bytes, signals and the end of the process between a Process and its SessionMachine."""
 
-    terminal: rows and columns, if the text pipes of the process are terminals.
-    """
-
-    def __init__(
-        self,
-        process: Process,
-        machine: SessionMachine,
-        strict: bool = False,
-        terminal: tuple[int, int] | None = None,
-    ) -> None:
+    def __init__(self, process: Process, machine: SessionMachine, strict: bool = False) -> None:
         self.process: Process
         self.machine = machine
         self.closed = False
@@ -68,7 +57,7 @@ class Link:
         self._channel_open = False
         self._blocked = False  # bytes wait for room in the channel
         self._watch = Watch()
-        self._pipes = Pipes(machine, self._watch, terminal)
+        self._pipes = Pipes(machine, self._watch)
         self._attach(process)
 
     def _attach(self, process: Process) -> None:
@@ -352,23 +341,9 @@ class Link:
             self._pipes.finish_call(call.number, bool(done.flags & messages.NEW_PIPES), now)
         except ProtocolFault as fault:
             machine.on_fault(fault)
-        if self._pipes.is_late:
-            self._pipes.is_late = False
-            self._tell_size()
         machine.on_drained(now)
 
     # the process
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Change the size of its terminals."""
-        self._pipes.resize((rows, columns))
-        self._tell_size()
-
-    def _tell_size(self) -> None:
-        """SIGWINCH, as the kernel sends it to the foreground group of a controlling terminal, which these are not."""
-        ready = self.machine.ready
-        if ready is not None:
-            self.process.signal(ready["pid"], signal.SIGWINCH, group=True)
 
     def _carry_out(self) -> None:
         machine = self.machine
@@ -497,7 +472,6 @@ class Link:
 def new_token() -> bytes:
     """The secret of a session's barriers.
 
-    Its first byte is in no UTF-8 text: the end of a line or a prompt never looks like the beginning of a barrier. No
-    setting of a terminal changes any of them (OPOST, OLCUC: termios(3)): there are 64 such, of which 15 make 90 bits.
+    Its first byte is in no UTF-8 text: the end of a line or a prompt never looks like the beginning of a barrier.
     """
-    return b"\xc1" + os.urandom(messages.TOKEN_SIZE - 1).translate(_UNCHANGED)
+    return b"\xff" + os.urandom(messages.TOKEN_SIZE - 1)

@@ -54,8 +54,7 @@ _REMEMBERED = 10_000
 class SessionMachine(Endings, Asking, Limited):
     """One session's calls, in order, and how they end.
 
-    token: of the barriers; python: the interpreter's name for errors; start_timeout: seconds until Ready. terminal: its
-    text comes from terminals.
+    token: of the barriers; python: the interpreter's name for errors; start_timeout: seconds until Ready.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class SessionMachine(Endings, Asking, Limited):
         ladder: Ladder,
         recovery: Recovery | None = None,
         rules: Rules | None = None,
-        terminal: bool = False,
     ) -> None:
         self.phase = Phase.STARTING
         self.ready: dict[str, Any] | None = None
@@ -116,8 +114,7 @@ class SessionMachine(Endings, Asking, Limited):
         self._fell: tuple[float, Usage | None] = (0.0, None)  # when that was, and what the call had taken
         self._known_cpu = 0.0  # seconds that the calls of this process have used
         self._done_error: ErrorInfo | None = None  # what `draining` tells of
-        self._terminal = terminal
-        self._merger = Merger(token, self._text, self._place, terminal)
+        self._merger = Merger(token, self._text, self._place)
         self._placed: dict[int, int] = {}
         self._unplaced: dict[int, RichOutput] = {}
         self._startup = bytearray()

@@ -11,37 +11,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .._protocol.messages import (
-    BARRIER_SIZE,
-    RICH,
-    STDERR,
-    STDOUT,
-    SWITCH,
-    TERMINAL_NUMBER_SIZE,
-    TOKEN_SIZE,
-    unpack_terminal_number,
-)
+from .._protocol.messages import RICH, STDERR, STDOUT, SWITCH, TOKEN_SIZE
+
+_NUMBER_SIZE = 8
 
 
 class Merger:
     """Cuts barriers out of the streams' bytes and gives the rest to `emit(stream, data)` in order.
 
     token: the session's; `place(number)` is called when both streams have reached the barrier of a rich
-    output (`messages.RICH` is in its number). terminal: the streams are terminals.
+    output (`messages.RICH` is in its number).
     """
 
     def __init__(
-        self,
-        token: bytes,
-        emit: Callable[[int, bytes], None],
-        place: Callable[[int], None] | None = None,
-        terminal: bool = False,
+        self, token: bytes, emit: Callable[[int, bytes], None], place: Callable[[int], None] | None = None
     ) -> None:
         assert len(token) == TOKEN_SIZE
         self._token = token
         self._first = token[:1]
-        self._terminal = terminal
-        self._size = TOKEN_SIZE + TERMINAL_NUMBER_SIZE if terminal else BARRIER_SIZE
         self._emit = emit
         self._place = place
         self.switched = 0  # stdout goes on in the pipe of this number, which stands by
@@ -65,7 +52,7 @@ class Merger:
             found = data.find(token, start)
             if found < 0:
                 break
-            end = found + self._size
+            end = found + TOKEN_SIZE + _NUMBER_SIZE
             if end > len(data):
                 self._tail[stream] = data[found:]
                 if found > start:
@@ -73,8 +60,7 @@ class Merger:
                 return
             if found > start:
                 self._text(stream, data[start:found])
-            behind = data[found + TOKEN_SIZE : end]
-            number = unpack_terminal_number(behind) if self._terminal else int.from_bytes(behind, "little")
+            number = int.from_bytes(data[found + TOKEN_SIZE : end], "little")
             if number & SWITCH:
                 self.switched = number & ~SWITCH
             else:

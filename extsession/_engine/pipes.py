@@ -3,10 +3,6 @@
 Stdout and stderr are one pipe each, mostly. After a call that started a process there are two new ones, and the old
 ones stay with that call (`change`); in a flood of prints, stdout may go on in another pipe within a call (`stand_by`,
 and `burst.py` in the worker, which says why).
-
-All of them may be terminals instead (`ExtSession(terminal=...)`): then "pipe" means our side of one. What was written
-to a terminal is on its way to our side for a moment, and FIONREAD does not count that. A read that finds nothing waits
-for it before it says so (Linux, n_tty_read: tty_buffer_flush_work), so these are read until they say so.
 """
 
 from __future__ import annotations
@@ -19,7 +15,6 @@ import select
 import socket
 import stat
 
-from .._launch import pty
 from .._protocol import messages
 from .._protocol.faults import ProtocolFault
 from .machine import SessionMachine
@@ -37,11 +32,6 @@ _HURRY = 64
 #: most descriptors that come along with messages and have not been taken yet; most pipes that stand by
 MOST_FDS = 16
 _F_SETPIPE_SZ = 1031
-#: bytes of one read of a terminal, which gives 4095 at most on Linux; from how many on its writer may have to wait
-_TERMINAL_CHUNK = 16384
-_FULL = 2048
-#: more bytes than are in a terminal at any moment: 15 KB on Linux
-_MOST_HELD = 1 << 18
 
 
 class _Role(enum.Enum):
@@ -69,17 +59,10 @@ class _Pipe:
 
 
 class Pipes:
-    """Reads the text pipes of a session into its machine. hurry: so many looks are to be made without a pause.
+    """Reads the text pipes of a session into its machine. hurry: so many looks are to be made without a pause."""
 
-    terminal: rows and columns, if they are terminals.
-    """
-
-    def __init__(self, machine: SessionMachine, watch: Watch, terminal: tuple[int, int] | None = None) -> None:
+    def __init__(self, machine: SessionMachine, watch: Watch) -> None:
         self.hurry = 0
-        self.is_late = False  # the session has not been told of its size, which was changed when it made terminals
-        self._terminal = terminal
-        self._is_resized = False  # in this call
-        self._kept: list[int] = []  # terminals that are over, and may not be closed yet
         self._machine = machine
         self._watch = watch
         self._text_poll = select.poll()
@@ -92,22 +75,6 @@ class Pipes:
         """The two that a process starts with."""
         self._add(stdout, messages.STDOUT)
         self._add(stderr, messages.STDERR)
-        if self._terminal is not None:
-            self._set_size(self._terminal)
-
-    def resize(self, size: tuple[int, int]) -> None:
-        """Change the size of the terminals that are the streams now, and of those to come."""
-        self._terminal = size
-        self._is_resized = self._machine.current is not None
-        self._set_size(size)
-
-    def _set_size(self, size: tuple[int, int]) -> bool:
-        """Whether it was another one."""
-        found = False
-        for pipe in self._of(_Role.CURRENT):
-            with contextlib.suppress(OSError):  # it came from the session, and may be anything
-                found = pty.set_size(pipe.fd, *size) or found
-        return found
 
     @property
     def has_old(self) -> bool:
@@ -120,10 +87,9 @@ class Pipes:
             self._forget(pipe)
         self._standby.clear()
         self._awaited = None
-        for fds in (self._descriptors, self._kept):
-            for fd in fds:
-                os.close(fd)
-            fds.clear()
+        for fd in self._descriptors:
+            os.close(fd)
+        self._descriptors.clear()
 
     def came_along(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         """Descriptors that came with a message, which says what they are."""
@@ -157,12 +123,9 @@ class Pipes:
 
     def finish_call(self, call: int, changes: bool, now: float) -> None:
         """A call is over: read what its pipes hold. changes: two new ones came along, for the next call."""
-        if self._terminal is not None:
-            self.drain_current(now)
-        else:
-            for fd, _event in self._text_poll.poll(0):
-                if fd in self._pipes and self._pipes[fd].role is not _Role.OLD:
-                    self._drain(self._pipes[fd], now)
+        for fd, _event in self._text_poll.poll(0):
+            if fd in self._pipes and self._pipes[fd].role is not _Role.OLD:
+                self._drain(self._pipes[fd], now)
         if len(self._pipes) > 2:
             for pipe in self._of(_Role.STANDBY):  # a flood that did not need it
                 self._forget(pipe)
@@ -170,12 +133,8 @@ class Pipes:
         self.hurry = 0
         if changes:
             self._change(call, now)
-        self._is_resized = False
 
     def _read_some(self, pipe: _Pipe, now: float) -> None:
-        if self._terminal is not None:
-            self._read_terminal(pipe, now, _CHUNK)
-            return
         for _ in range(8):
             size = _PIECE if pipe.grown else _CHUNK
             data = self._read(pipe, size)
@@ -192,9 +151,6 @@ class Pipes:
 
     def _drain(self, pipe: _Pipe, now: float) -> None:
         """Read just what is in a pipe now: a process left behind may go on writing for ever."""
-        if self._terminal is not None:
-            self._read_terminal(pipe, now, _MOST_HELD)
-            return
         data = self._read(pipe, _CHUNK)
         if data:
             self._give(pipe, data, now)
@@ -207,35 +163,6 @@ class Pipes:
                 return
             left -= len(data)
             self._give(pipe, data, now)
-
-    def _read_terminal(self, pipe: _Pipe, now: float, most: int) -> None:
-        """Read a terminal until there is nothing in it or on its way, or so many bytes."""
-        while most > 0:
-            data = self._read_sure(pipe)
-            if not data:
-                return
-            most -= len(data)
-            if len(data) >= _FULL:
-                self.hurry = _HURRY
-            self._give(pipe, data, now)
-
-    def _read_sure(self, pipe: _Pipe) -> bytes:
-        """Some of what is in a terminal or on its way; b"": there is nothing, or it is forgotten.
-
-        Where it was full, the one who brings it may just have put off the rest, and one read finds nothing (EAGAIN, or
-        EIO). The next waits for him again, and by then he has room.
-        """
-        gone = False
-        for _ in range(2):
-            try:
-                return os.read(pipe.fd, _TERMINAL_CHUNK)
-            except BlockingIOError:
-                gone = False
-            except OSError:  # EIO, instead of the end of the file
-                gone = True
-        if gone:
-            self._forget(pipe)
-        return b""
 
     def _read(self, pipe: _Pipe, size: int) -> bytes:
         try:
@@ -308,21 +235,7 @@ class Pipes:
             pipe.role = _Role.OLD
             pipe.call = call
             self._read_some(pipe, now)
-        for stream, fd in zip((messages.STDOUT, messages.STDERR), new, strict=True):
-            self._add(fd, stream)
-        if self._terminal is not None:
-            self._release()
-            if self._is_resized and self._set_size(self._terminal):
-                self.is_late = True
-
-    def _release(self) -> None:
-        """Close the terminals that are no longer anybody's."""
-        kept, self._kept = self._kept, []
-        for fd in kept:
-            if pty.is_controlling(fd):
-                self._kept.append(fd)
-            else:
-                os.close(fd)
+        self.attach(*new)
 
     def _of(self, role: _Role) -> list[_Pipe]:
         return [pipe for pipe in self._pipes.values() if pipe.role is role]
@@ -342,10 +255,6 @@ class Pipes:
             return
         self._text_poll.unregister(pipe.fd)
         self._watch.remove(pipe.fd)
-        if self._terminal is not None and pty.is_controlling(pipe.fd):
-            # the code has opened it, and so made it the session's, which would get a SIGHUP: tty_ioctl(4)
-            self._kept.append(pipe.fd)
-            return
         os.close(pipe.fd)
 
     def _take(self, count: int) -> list[int]:
@@ -354,17 +263,12 @@ class Pipes:
             raise ProtocolFault("descriptors were announced and did not come")
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         for fd in taken:
-            if not self._is_one(fd):
+            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            if not stat.S_ISFIFO(os.fstat(fd).st_mode) or mode != os.O_RDONLY:
                 for each in taken:
                     os.close(each)
-                raise ProtocolFault(f"a descriptor that is no {'pipe' if self._terminal is None else 'terminal'}")
+                raise ProtocolFault("a descriptor that is no pipe")
         return taken
-
-    def _is_one(self, fd: int) -> bool:
-        if self._terminal is not None:
-            return os.isatty(fd)
-        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-        return stat.S_ISFIFO(os.fstat(fd).st_mode) and mode == os.O_RDONLY
 
 
 def _waiting(fd: int) -> int:

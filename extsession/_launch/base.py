@@ -24,7 +24,7 @@ class Spec:
     to be started, may take; is_unwanted: asked now and then while it is waited for. limits: what it sets to itself, by
     the names of `Limits`. walls: around an isolated session, see `walled.py`; work: its folder, where that is one of
     the host. scripts: it is to run locked-down scripts. command: what a clone of a template is to be instead of a
-    session, see `_worker/command.py`. terminal: rows and columns, if its stdout and stderr are to be terminals.
+    session, see `_worker/command.py`.
     """
 
     interpreter: Interpreter
@@ -39,7 +39,6 @@ class Spec:
     work: str = ""
     scripts: bool = False
     command: Mapping[str, Any] | None = None
-    terminal: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,6 @@ class Process(Protocol):
     pid: int | None
     """Of the session, as far as the leash has told."""
     command: list[str]
-    terminal: tuple[int, int] | None
-    """Rows and columns that its terminals had at first; None: its stdout and stderr are pipes."""
     first: bytes
     """What has to be sent down the channel before any message."""
     again: Callable[[], Process] | None
@@ -102,8 +99,8 @@ class Process(Protocol):
     def work_dir(self, pid: int) -> WorkDir | None:
         """The work directory of an isolated session; None: it is none."""
 
-    def signal(self, pid: int, number: int, group: bool = False) -> None:
-        """Send a signal to the session's process, if it has not ended; to all in its process group, if `group`."""
+    def signal(self, pid: int, number: int) -> None:
+        """Send a signal to the session's process, if it has not ended."""
 
     def read_leash(self) -> ExitReport | None:
         """What the leash tells, once it is readable; None: not yet."""
@@ -126,11 +123,8 @@ class Process(Protocol):
     def change_limit(self, pid: int, name: str, value: int) -> None:
         """Change a limit that the kernel holds; ValueError where it will not."""
 
-    def prepare_clone(self, terminal: tuple[int, int] | None = None) -> tuple[Process, int, Ends]:
-        """For a clone of this session: its Process, its mark, and the ends that it is to be given, and then closed.
-
-        terminal: rows and columns of its terminals, where this session has none.
-        """
+    def prepare_clone(self) -> tuple[Process, int, Ends]:
+        """For a clone of this session: its Process, its mark, and the ends that it is to be given, and then closed."""
 
     def stand_apart(self) -> None:
         """It is a checkpoint, which does not count for the limits of the session that it is a clone of."""

@@ -6,8 +6,6 @@ import os
 import socket
 from typing import NamedTuple
 
-from . import pty
-
 
 class Ends(NamedTuple):
     """The ends of one side: the channel, stdout and stderr, and the leash."""
@@ -27,18 +25,15 @@ class Ends(NamedTuple):
         self.leash.close()
 
 
-def make(terminal: tuple[int, int] | None = None) -> tuple[Ends, Ends]:
-    """(ours, theirs): none is inherited, and ours do not block. OSError where there are no descriptors left.
-
-    terminal: rows and columns, if stdout and stderr are to be terminals, one each.
-    """
+def make() -> tuple[Ends, Ends]:
+    """(ours, theirs): none is inherited, and ours do not block. OSError where there are no descriptors left."""
     sockets: list[socket.socket] = []
     pipes: list[int] = []
     try:
         sockets += socket.socketpair()
         sockets += socket.socketpair()
-        for _ in range(2):
-            pipes += os.pipe() if terminal is None else pty.open_raw(*terminal)
+        pipes += os.pipe()
+        pipes += os.pipe()
     except BaseException:
         for each in sockets:
             each.close()

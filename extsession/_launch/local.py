@@ -75,7 +75,6 @@ class LocalProcess:
     """
 
     makes: type[LocalProcess]  # the kind of its clones
-    terminal: tuple[int, int] | None = None  # rows and columns, at first, of those that stdout and stderr are
     again: Callable[[], Process] | None = None
     when_unanswered: Callable[[], object] | None = None  # it is given up before whoever is to make it has done so
 
@@ -104,11 +103,11 @@ class LocalProcess:
         self._killed = False  # by us
         warden.join()
 
-    def signal(self, pid: int, number: int, group: bool = False) -> None:
+    def signal(self, pid: int, number: int) -> None:
         # the warden keeps the session's pid taken until let_go(), so this hits nobody else
         if not self._gone:
             with contextlib.suppress(ProcessLookupError):
-                (os.killpg if group else os.kill)(pid, number)
+                os.kill(pid, number)
 
     def read_leash(self) -> ExitReport | None:
         if self._early is not None:
@@ -203,13 +202,11 @@ class LocalProcess:
             return ExitReport(None, None)
         return ExitReport(None, -status) if status < 0 else ExitReport(status, None)
 
-    def prepare_clone(self, terminal: tuple[int, int] | None = None) -> tuple[LocalProcess, int, ends.Ends]:
-        terminal = terminal or self.terminal
-        mine, theirs = ends.make(terminal)
+    def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
+        mine, theirs = ends.make()
         mark = marks.new_mark()
         clone = self.makes(self.warden, mine, b"", mark, is_clone=True)
         clone._outer = self._group
-        clone.terminal = terminal
         return clone, mark, theirs
 
     def usage(self, pid: int, pss: bool) -> TreeUsage:
@@ -294,12 +291,10 @@ def spawn(
     env: Mapping[bytes, bytes],
     config: dict[str, Any],
     mark: int,
-    terminal: tuple[int, int] | None = None,
 ) -> LocalProcess:
     """Start an interpreter that becomes a warden and its first session, or template; LaunchError.
 
-    config: what `boot.py` is told besides the descriptors. mark: of all that it starts, 0 for none. terminal: rows and
-    columns, if it is a session on one.
+    config: what `boot.py` is told besides the descriptors. mark: of all that it starts, 0 for none.
     """
     modules = interpreter.payload
     if modules is None:
@@ -307,7 +302,7 @@ def spawn(
     command = [interpreter.path, "-c", payload.STAGE0]
     with contextlib.ExitStack() as theirs, contextlib.ExitStack() as undo:
         try:
-            mine, other = ends.make(terminal)
+            mine, other = ends.make()
             undo.callback(mine.close)
             theirs.callback(other.close)
             registrar, announce = socket.socketpair(socket.AF_UNIX, _MESSAGES)
@@ -343,9 +338,7 @@ def spawn(
             "step": marks.step(),
         }
         undo.pop_all()
-    process = LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings), mark)
-    process.terminal = terminal
-    return process
+    return LocalProcess(Warden(popen), mine, payload.first_bytes(modules, settings), mark)
 
 
 class LocalLauncher:
@@ -358,7 +351,6 @@ class LocalLauncher:
             "preload": spec.preload,
             "limits": dict(spec.limits),
             "script": spec.scripts,
-            "terminal": spec.terminal is not None,
         }
         try:
             # os.environ, not what C code has added past it, as readline does: so that it is the same with a template
@@ -366,7 +358,7 @@ class LocalLauncher:
         except ValueError as error:
             python = spec.interpreter.path
             raise LaunchError(f"cannot start {python}: {error}", python=python) from error
-        return spawn(spec.interpreter, spec.cwd, env, config, marks.new_mark(), spec.terminal)
+        return spawn(spec.interpreter, spec.cwd, env, config, marks.new_mark())
 
     def may_block(self, spec: Spec) -> bool:
         return False

@@ -121,27 +121,25 @@ class Template:
                 **({"limits": dict(spec.limits)} if spec.limits else {}),
                 **({"work": spec.work} if spec.work else {}),
                 **({"command": dict(spec.command)} if spec.command else {}),
-                **({"terminal": True} if spec.terminal else {}),
             },
             2,
         )
         message = len(settings).to_bytes(4, "little") + settings
-        apart = spec.walls or spec.terminal  # those in stock have pipes
-        process = None if apart else self.stock.take(message, folder)
+        process = None if spec.walls else self.stock.take(message, folder)
         if spec.walls:
             process = self._make(message)
         elif process is None:
             if len(message) <= _ROOM - 8:
-                process = self._make(message, folder, terminal=spec.terminal)
+                process = self._make(message, folder)
             else:
-                process = self._make_with(message, folder, spec.terminal)
+                process = self._make_with(message, folder)
         self.sessions += 1
         self.used = time.monotonic()
         return process
 
-    def _make_with(self, message: bytes, folder: int, terminal: tuple[int, int] | None) -> local.LocalProcess:
+    def _make_with(self, message: bytes, folder: int) -> local.LocalProcess:
         """As `_make` of a clone whose settings are too large for an order."""
-        process = self._make(terminal=terminal)
+        process = self._make()
         try:
             process.first = message[socket.send_fds(process.channel, [message], [folder]) :]
         except BaseException:
@@ -155,11 +153,9 @@ class Template:
             with contextlib.suppress(TemplateGone, OSError):  # who needs one then, finds out
                 self.stock.fill(self._make)
 
-    def _make(
-        self, message: bytes = b"", *folder: int, terminal: tuple[int, int] | None = None
-    ) -> local.LocalProcess:
+    def _make(self, message: bytes = b"", *folder: int) -> local.LocalProcess:
         """Order a clone, with its settings; without, it waits for them."""
-        process, mark, theirs = self._process.prepare_clone(terminal)
+        process, mark, theirs = self._process.prepare_clone()
         ordered = time.monotonic()
         process.when_unanswered = lambda: self._was_silent(ordered)
         try:

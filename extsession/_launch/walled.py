@@ -112,7 +112,7 @@ class WalledProcess(LocalProcess):
 
     # what is done to it
 
-    def signal(self, pid: int, number: int, group: bool = False) -> None:
+    def signal(self, pid: int, number: int) -> None:
         if self.pid_of(pid) and self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -138,8 +138,8 @@ class WalledProcess(LocalProcess):
             return dataclasses.replace(report, signal=signal.SIGKILL, why="")
         return report
 
-    def prepare_clone(self, terminal: tuple[int, int] | None = None) -> tuple[LocalProcess, int, ends.Ends]:
-        clone, mark, theirs = super().prepare_clone(terminal)
+    def prepare_clone(self) -> tuple[LocalProcess, int, ends.Ends]:
+        clone, mark, theirs = super().prepare_clone()
         assert isinstance(clone, WalledProcess)
         clone._root = self._root
         with self._root._counting:

@@ -130,24 +130,10 @@ STDERR = 2
 #: A barrier in a text pipe: this many secret bytes, then its number, 8 bytes little endian.
 TOKEN_SIZE = 16
 BARRIER_SIZE = TOKEN_SIZE + 8
-#: On a terminal, whose line discipline may be set to change control and ASCII characters (OPOST of termios(3)), the
-#: number is twice as many bytes, four bits of it in each, which none of its settings touches.
-TERMINAL_NUMBER_SIZE = 16
-_NIBBLE = 0xA0
 #: this bit in a barrier's number: a DISPLAY belongs there
 RICH = 1 << 63
 #: this bit in stdout's pipe: no barrier, but stdout goes on in the pipe that came with PIPES of this number
 SWITCH = 1 << 62
-
-
-def pack_terminal_number(number: int) -> bytes:
-    """A barrier's number as it is on a terminal."""
-    return bytes([_NIBBLE | number >> shift & 15 for shift in range(0, 4 * TERMINAL_NUMBER_SIZE, 4)])
-
-
-def unpack_terminal_number(data: bytes) -> int:
-    return sum([(byte & 15) << 4 * at for at, byte in enumerate(data)])
-
 
 #: bytes of memory that a session with a limit of it has for itself, above what the user's code may have
 MEMORY_RESERVE = 16 * 2**20

@@ -26,7 +26,7 @@ from .._engine.walls import Walls
 from .._launch.base import Launcher, Process
 from .._launch.interpreter import Interpreter
 from ..errors import ExtSessionError, LaunchError, SessionClosed
-from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits, optional_terminal
+from ..options import NO_LIMITS, OUTPUT_LIMIT, Display, Isolation, Ladder, Limits
 from . import shield
 from .driver import Driver
 from .hub import Hub
@@ -59,8 +59,6 @@ class ExtSession:
     no end) before the oldest is dropped.
     limits: what the session, and all that it starts, may use. isolation: walls around it, for code that is not trusted;
     None: it can do what its user can. Limits that are not said are finite then, and values come back as plain data.
-    terminal: its stdout and stderr are pseudo-terminals, one each, of (rows, columns), or of 24 by 80 for True:
-    isatty() is true there, and nobody types. Not together with isolation. See docs/terminal.md.
 
     Raises InterpreterError or LaunchError, which name the interpreter, if it does not become a session.
     """
@@ -86,7 +84,6 @@ class ExtSession:
         checkpoint_memory: int | None = None,
         limits: Limits | None = None,
         isolation: Isolation | None = None,
-        terminal: bool | tuple[int, int] = False,
         launcher: Launcher | None = None,
     ) -> None:
         options = Options(
@@ -106,7 +103,6 @@ class ExtSession:
             checkpoint_memory,
             NO_LIMITS if limits is None else limits,
             isolation,
-            optional_terminal(terminal),
         )
         self._core = Core(options, launcher)
         self._core.is_unwanted = self._is_unwanted
@@ -253,11 +249,6 @@ class ExtSession:
         with self._driver.changing():
             self._core.machine.close_stdin(time.monotonic())
             self._core.link.flush()
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Change the size of the session's terminal; its processes are told by SIGWINCH. TypeError: it has none."""
-        with self._driver.changing():
-            self._core.resize(rows, columns)
 
     def readline(self, timeout: float | None = None) -> str:
         """The next line of the session's stdout, whichever call wrote it; waits for it.

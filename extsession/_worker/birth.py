@@ -179,10 +179,6 @@ class Births:
         if self._has_plan or pid == settings["template"]:
             fresh.renew(settings["template"])
         server.accounts.reset()
-        if "terminal" in settings:
-            from . import terminal
-
-            terminal.begin(server)
         if "command" in settings:
             from . import command
 

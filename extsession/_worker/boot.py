@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = "_extsession"
 _future = sys.modules.get("__future__")  # it came with this module, and is not there in a bare interpreter
 #: modules of C that the user's code does not see because we use them; another import makes them again
-_HIDDEN = frozenset(["__future__", "_ast", "_socket", "fcntl", "resource", "select", "termios"])
+_HIDDEN = frozenset(["__future__", "_ast", "_socket", "fcntl", "resource", "select"])
 #: packages below the two at the top
 _INNER = frozenset(["_worker.confine", "_worker.script"])
 
@@ -172,16 +172,13 @@ def _session(codes: dict[str, bytes], config: dict[str, Any], take: Any, warden_
     elif bubble is not None:
         bubble.be(server, config)
     else:
-        needs_all = config["preload"] or limits or config.get("terminal")
-        if needs_all:
+        if config["preload"] or limits:
             codes.update(take(fd))
-        if config.get("terminal"):
-            load("_worker.terminal").begin(server)
         if limits:
             load("_worker.limits").begin(server, limits)
         _preload(server, config["preload"])
         server.say_ready()
-        if not needs_all:
+        if not config["preload"] and not limits:
             codes.update(take(fd))  # the rest of our modules
     gc.enable()  # stage 0 has switched it off: a collection now would copy pages that are shared with the warden
     status: int = server.run()

@@ -223,14 +223,14 @@ def _holders(fd: int) -> int:
 
 def attach(router: Router, has_started_process: Callable[[], bool]) -> None:
     """Let a session collect floods, where the system can tell who else writes; and be woken."""
-    handler = awake
+    handler = _awake
     if sys.platform == "linux":
         router.burst = Burst(router, has_started_process)
         handler = router.burst.on_bell
     _signal.signal(_signal.SIGURG, handler)
 
 
-def awake(signum: int, frame: FrameType | None) -> None:
+def _awake(signum: int, frame: FrameType | None) -> None:
     """That the system call was left is all that was wanted."""
 
 

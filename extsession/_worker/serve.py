@@ -60,7 +60,6 @@ class Server:
         self._repr: Any = None
         self._rich = False  # a call has asked for rich output
         self._stdin_encoding = ("utf-8", "strict")
-        self.stdin_number = 0  # what sys.stdin says that its descriptor is
         self.told: dict[str, Any] = {}  # what Ready says of limits
 
     def open_stdin(self, encoding: str, errors: str) -> None:
@@ -278,8 +277,6 @@ class Server:
                 self._stdio = stdio.attach()
         if self._stdio is not None:
             self._stdio.flush()
-        if router.terminals is not None:
-            router.terminals.reset()
         loop = self.evaluator.loop
         router.note_survivors(call, loop is not None and loop.has_work())
         router.end()
@@ -303,21 +300,17 @@ class Server:
             os.close(fd)
 
     def _new_pipes(self, done: messages.Done) -> tuple[int, ...]:
-        make = os.pipe if self.router.terminals is None else os.openpty
         try:
-            out_read, out_write = make()
+            out_read, out_write = os.pipe()
         except OSError:
             return ()
         try:
-            err_read, err_write = make()
+            err_read, err_write = os.pipe()
         except OSError:
             os.close(out_read)
             os.close(out_write)
             return ()
-        new = {messages.STDOUT: out_write, messages.STDERR: err_write}
-        if self.router.terminals is not None:
-            self.router.terminals.follow(new)
-        self.router.renew(new)
+        self.router.renew({messages.STDOUT: out_write, messages.STDERR: err_write})
         done.flags |= messages.NEW_PIPES
         return (out_read, err_read)
 

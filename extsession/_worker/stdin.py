@@ -1,4 +1,4 @@
-"""sys.stdin: what the code reads, the controller is asked for. Descriptor 0 is empty, also where it is a terminal."""
+"""sys.stdin: what the code reads, the controller is asked for. Descriptor 0 is empty."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ class StdinReader(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        return self._server.stdin_number
+        return 0
 
     def isatty(self) -> bool:
-        server = self._server
-        return (os.getpid() != server.pid or server.router.terminals is not None) and os.isatty(0)
+        return os.getpid() != self._server.pid and os.isatty(0)
 
     def readinto(self, buffer: Any) -> int:
         server = self._server

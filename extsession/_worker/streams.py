@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from .burst import Burst
     from .channel import Channel
-    from .terminal import Terminals
 
 #: seconds in which a thread must have made its first step
 _BIRTH = 5.0
@@ -48,7 +47,6 @@ class Router:
         self.pipes = {messages.STDOUT: 0, messages.STDERR: 0}
         self.outlived = False  # threads or tasks of earlier calls are alive
         self.burst: Burst | None = None
-        self.terminals: Terminals | None = None  # the pipes are terminals
         self.damaged = False  # descriptor 1 or 2 was found closed
         self.parked = False  # of a template, which is what its clone is to be before that is cloned
         self.cloning = False  # the fork that is going on is ours
@@ -136,9 +134,6 @@ class Router:
         with self.lock:
             self._number += 1
             number = self._number | messages.RICH if rich else self._number
-            if self.terminals is not None:
-                self.terminals.write_mark(token, number)
-                return number
             mark = token + number.to_bytes(8, "little")
             for pipe in self.pipes.values():
                 write_all(pipe, mark)
@@ -226,13 +221,11 @@ class Router:
                 os.dup2(fd, copy, inheritable)
             os.dup2(fd, old, False)
             os.close(fd)
-        if self.terminals is not None:
-            self.terminals.settle()
 
     def copies(self) -> dict[int, list[tuple[int, bool]]]:
         """(number, whether it is inherited) of other descriptors of this process for the pipe of each stream.
 
-        They are descriptors 1 and 2, if the code has left them, and what it has made of them; 0, of a terminal.
+        They are descriptors 1 and 2, if the code has left them, and what it has made of them.
         """
         found: dict[int, list[tuple[int, bool]]] = {stream: [] for stream in self.pipes}
         files = {_file(fd): stream for stream, fd in self.pipes.items()}
@@ -323,7 +316,7 @@ class PipeWriter(io.BufferedIOBase):
         return self._stream
 
     def isatty(self) -> bool:
-        return os.isatty(self._stream)
+        return False
 
     def writable(self) -> bool:
         return True

@@ -32,7 +32,6 @@ _MODULES = (
     "_worker.display",
     "_worker.limits",
     "_worker.requests",
-    "_worker.terminal",
 )
 #: bytes of a mapping from which on it pays to keep it mapped, see `_keep_mapped`
 _LARGE = 1 << 17
