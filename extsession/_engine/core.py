@@ -541,7 +541,11 @@ class Core:
         """Whether anything may happen in the session that somebody should take in."""
         machine = self.machine
         return not self.link.closed and (
-            machine.is_busy or machine.outlived or machine.is_ending or machine.next_look() is not None
+            machine.is_busy
+            or machine.outlived
+            or self.link.has_old_pipes
+            or machine.is_ending
+            or machine.next_look() is not None
         )
 
 

@@ -133,6 +133,11 @@ class Link:
         if machine.outgoing or machine.orders:
             self._act()
 
+    @property
+    def has_old_pipes(self) -> bool:
+        """Whether processes of calls that are over may still write."""
+        return self._pipes.has_old
+
     def pollable(self) -> int:
         """One descriptor that is readable when `step` has something to do."""
         return self._watch.pollable()

@@ -76,6 +76,11 @@ class Pipes:
         self._add(stdout, messages.STDOUT)
         self._add(stderr, messages.STDERR)
 
+    @property
+    def has_old(self) -> bool:
+        """Whether there are any of calls that are over."""
+        return len(self._pipes) > 2
+
     def close(self) -> None:
         """Close all, also those that hold something back, and what nobody has taken."""
         for pipe in list(self._pipes.values()):

@@ -832,3 +832,19 @@ def test_events_end_where_another_process_takes_the_place(how: str) -> None:
         after = session.events()
         session.execute("print('after')").wait(10)
         assert next(after).text.startswith("after")
+
+
+def test_late_output_after_calls_that_are_over_at_once(session: ExtSession) -> None:
+    """They say that nothing of theirs is alive: what earlier ones left is."""
+    reads, writes = os.pipe()
+    source = f"import os, subprocess\nfd = os.open('/proc/{os.getpid()}/fd/{reads}', os.O_RDONLY)\n"
+    start = "subprocess.run(['sh', '-c', 'exec 3<&0; cat <&3 &'], stdin=fd); os.close(fd)"  # no child of the session
+    first = session.execute(source + start).wait(20)
+    os.close(reads)
+    for number in range(10):
+        session.execute("pass").wait(20)
+        assert session._core.needs_attention()  # of the hub, whenever that looks
+        os.write(writes, b"%d\n" % number)
+        until(lambda: first.late_stdout.endswith(f"{number}\n"))  # noqa: B023
+    os.close(writes)
+    until(lambda: not session._core.needs_attention())
