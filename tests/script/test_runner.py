@@ -217,7 +217,7 @@ def test_names_that_a_script_cannot_have(runner: ScriptRunner, name: str) -> Non
         runner.run("x = 1", functions={name: abs})
 
 
-@pytest.mark.parametrize("value", [object(), b"bytes", {1: object()}, 1j, lambda: 1, type], ids=repr)
+@pytest.mark.parametrize("value", [object(), b"bytes", {1: object()}, 1j, lambda: 1, type], ids=lambda each: type(each).__name__)
 def test_values_that_are_no_plain_data(runner: ScriptRunner, value: Any) -> None:
     with pytest.raises((ValueRefused, ValueError)):
         runner.run("x = 1", {"given": value})
