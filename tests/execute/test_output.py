@@ -316,12 +316,12 @@ def test_outputs_never_mix(program: Any) -> None:
 
 
 def test_no_room_for_the_output(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from extsession._sync import command
+    from extsession._sync import command_pump
 
     def no_room(*arguments: Any) -> None:
         raise MemoryError("made up")
 
-    monkeypatch.setattr(command._Pump, "_keep", no_room)
+    monkeypatch.setattr(command_pump.Pump, "_keep", no_room)
     with pytest.raises(ExecuteError, match="made up") as caught:
         LocalSubProcessExecute()(program("import time; print('x', flush=True); time.sleep(60)"))
     assert caught.value.status is not None and caught.value.status.exit_code == -9

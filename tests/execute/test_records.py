@@ -61,7 +61,7 @@ def test_threads_do_not_share_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [LocalSubProcessExecute, SessionExecute])
 @pytest.mark.parametrize("env", [None, {"PATH": os.defpath, "ONLY": "1"}])
 def test_a_folder_of_its_own(kind: type[LocalSubProcessExecute], env: dict[str, str] | None) -> None:
-    source = "import tempfile; f, name = tempfile.mkstemp(); print(name)"
+    source = "import tempfile; f, name = tempfile.mkstemp(); print(name, flush=True)"
     executor = kind(own_tmp=True)
     one, other = (Path(executor(python(source, env=env)).out.strip()) for _ in range(2))
     assert one.parent.name.startswith("extsession-run-")
