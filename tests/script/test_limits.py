@@ -38,6 +38,16 @@ def test_it_stops_at_the_same_line_every_time(script: Any) -> None:
     assert len(ends) == 1
 
 
+@pytest.mark.parametrize("source", ["def f(a):\n    n = 0\n    a = f(-a)\n    return a\na = f(1)", "while True:\n    x = 1"])
+def test_lines_add_up_also_where_a_limit_ends_it(source: str) -> None:
+    """The depth of calls, and the cycles."""
+    program = engine.prepare(source)
+    assert not isinstance(program, engine.Rejected)
+    record = engine.explain(program)
+    assert record["status"] == "over_budget"
+    assert sum(record["lines"].values()) == record["cycles"]
+
+
 @pytest.mark.parametrize("source", SCRIPTS)
 def test_lines_add_up_and_change_nothing(script: Any, source: str) -> None:
     program = engine.prepare(source)

@@ -129,7 +129,7 @@ def tick_lines(cycles: int, lines: tuple[tuple[int, int], ...]) -> None:
 
 def at_line(line: int) -> None:
     """What guards have charged since the last call belongs to the line before."""
-    cycles = STATE.limit - B[0] - STATE.ticked
+    cycles = spent() - STATE.ticked
     if cycles > 0:
         STATE.ticked += cycles
         STATE.lines[STATE.line] = STATE.lines.get(STATE.line, 0) + cycles
