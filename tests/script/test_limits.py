@@ -43,6 +43,7 @@ def test_lines_add_up_also_where_a_limit_ends_it(source: str) -> None:
     """The depth of calls, and the cycles."""
     program = engine.prepare(source)
     assert not isinstance(program, engine.Rejected)
+    engine.run(program, {}, {}, {"cycles": 300_000}, None, None)
     record = engine.explain(program)
     assert record["status"] == "over_budget"
     assert sum(record["lines"].values()) == record["cycles"]
