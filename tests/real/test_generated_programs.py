@@ -172,7 +172,8 @@ def normal(stderr: str, python: Interpreter) -> str:
 
 
 def _directly(python: Interpreter, program: str) -> tuple[str, str, int]:
-    done = subprocess.run([python.path, "-c", program], stdin=subprocess.DEVNULL, capture_output=True)
+    # -u: what the program prints and what it writes below the text layer stay in order, as in a session
+    done = subprocess.run([python.path, "-u", "-c", program], stdin=subprocess.DEVNULL, capture_output=True)
     return done.stdout.decode(), done.stderr.decode(), done.returncode
 
 
