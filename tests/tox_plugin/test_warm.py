@@ -139,7 +139,9 @@ def test_pytest(project: Any) -> None:
     project.write("import pytest\n\n@pytest.mark.parametrize('n', range(20))\ndef test(n):\n    assert n != 7\n", "test_it.py")
     project.ini(
         f"""
-        set_env = PYTHONPATH = {SITE}
+        set_env =
+            PYTHONPATH = {SITE}
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD = 1
         extsession_preload = pytest
         commands = python -m pytest -q -p no:cacheprovider -p no:trio -c {os.devnull} --rootdir . test_it.py
         """
