@@ -145,6 +145,19 @@ class Streams:
             os.close(self._opened.pop())
 
 
+class _SignedPopen(subprocess.Popen):  # type: ignore[type-arg]
+    """Signs its process as soon as that has a number: Popen then waits to hear of the exec, and other threads may run
+    meanwhile for so long that the program has left orphans, which nobody could tell whose they are.
+    """
+
+    signature = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "pid" and value:
+            self.__dict__["signature"] = marks.sign(value, marks.new_signature())
+        super().__setattr__(name, value)
+
+
 class CommandProcess:
     """A command as a child of this process."""
 
@@ -158,7 +171,7 @@ class CommandProcess:
             options = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
         stdin, stdout, stderr = streams.theirs
         try:
-            self._popen = popen = subprocess.Popen(
+            self._popen = popen = _SignedPopen(
                 list(spec.argv),
                 executable=spec.executable,
                 cwd=spec.cwd,
@@ -175,8 +188,7 @@ class CommandProcess:
         self._streams = streams
         self._own_group = spec.own_group
         self.pid = popen.pid
-        # mostly before the program has got as far as its first instruction
-        self.offspring = Offspring(self.pid, marks.sign(self.pid, marks.new_signature()))
+        self.offspring = Offspring(self.pid, popen.signature)
         self.offspring.sign_all()  # what it has started already
         guard.add(self.offspring)
         self.stdin, self.stdout, self.stderr = streams.stdin, streams.stdout, streams.stderr

@@ -7,6 +7,7 @@ command, and ends with us.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import signal
@@ -87,6 +88,15 @@ class Guard:
         process.wait()
         self._process = None
 
+    def leave(self) -> None:
+        """This process ends: so does the guard, and what still runs with it. It is not waited for."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process is not None:
+                assert process.stdin is not None
+                process.stdin.close()
+                process.returncode = 0  # or Popen complains that it runs
+
     def forked(self) -> None:
         """In a child of ours: the commands are our parent's."""
         process, self._process = self._process, None
@@ -106,6 +116,7 @@ def _needed_paths() -> list[str]:
 
 
 guard = Guard()
+atexit.register(lambda: guard.leave())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: guard.forked())
 
