@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from .._engine.command import CommandMachine, StopAction, StopCause, StopTimes
 from .._engine.completion import Step
@@ -20,7 +22,11 @@ from .._engine.limits import Breach
 from .._launch.command import CommandSpec, start
 from ..errors import LaunchError
 from ..options import Limits
+from . import shield
 from .command_pump import STDERR, STDOUT, Input, Pump
+
+#: seconds between two looks for signals while the main thread waits
+_LOOK_FOR_SIGNALS: Final = 0.25
 
 
 class RunningCommand:
@@ -80,12 +86,15 @@ class RunningCommand:
 
     def start(self) -> None:
         """Start it, and return when its process is there. OSError, LaunchError: why it is not."""
+        shielded = shield.up()  # a Ctrl-C here would leave a thread that has half begun
         try:
             threading.Thread(target=self._run, name="extsession-command", daemon=True).start()
         except RuntimeError as error:  # there are too many
             self.error = OSError(errno.EAGAIN, str(error))
             self.stop(StopCause.LEFT)
-        self._started.wait()
+        finally:
+            shield.down(shielded)
+        self._wait(self._started, None)
         if self.error is not None:
             raise self.error
 
@@ -125,14 +134,30 @@ class RunningCommand:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until it is over, with all that `on_end` does; whether that is so after `timeout` seconds."""
-        return self._finished.is_set() if self._is_elsewhere else self._finished.wait(timeout)
+        return self._wait(self._finished, timeout)
 
     def wait_dead(self, timeout: float | None = None) -> bool:
         """Until it has ended and all of its output is there; whether that is so after `timeout` seconds.
 
         What `on_end` waits for may wait for this.
         """
-        return self._dead.is_set() if self._is_elsewhere else self._dead.wait(timeout)
+        return self._wait(self._dead, timeout)
+
+    def _wait(self, event: threading.Event, timeout: float | None) -> bool:
+        """Until `event`, or so many seconds. In the main thread with a look for signals now and then.
+
+        CPython looks for them between bytecodes: one that comes after its last look and before the thread sleeps would
+        be seen when the event is there, and Ctrl-C is what may bring that about.
+        """
+        if self._is_elsewhere:
+            return event.is_set()
+        if threading.current_thread() is not threading.main_thread():
+            return event.wait(timeout)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > _LOOK_FOR_SIGNALS:
+            if event.wait(_LOOK_FOR_SIGNALS):
+                return True
+        return event.wait(max(0.0, left))
 
     def on_finished(self, callback: Callable[[], None]) -> None:
         """Call it, from any thread, when the command is over; at once if it is. It must not raise."""
@@ -146,6 +171,15 @@ class RunningCommand:
         """Begin the ladder, if it runs and is not being stopped already. Does not wait."""
         if self._is_elsewhere:
             return
+        shielded = shield.up()  # a Ctrl-C would leave it half told, or the lock taken
+        try:
+            for callback in self._tell_stop(cause, is_told):
+                callback()
+        finally:
+            shield.down(shielded)
+
+    def _tell_stop(self, cause: StopCause, is_told: bool) -> list[Callable[[], None]]:
+        """Returns the callbacks of one that never began."""
         with self._changed:
             if not self._is_claimed:
                 self._is_unwanted = True
@@ -156,14 +190,12 @@ class RunningCommand:
                 for event in (self._started, self._dead, self._finished):
                     event.set()
                 callbacks, self._callbacks = self._callbacks, []
-            else:
-                callbacks = []
-                self._is_hurried = self._is_hurried or cause is not StopCause.LEFT
-                if self._wanted is None and not self._dead.is_set():
-                    self._wanted = cause, is_told
-                    self._wake()
-        for callback in callbacks:
-            callback()
+                return callbacks
+            self._is_hurried = self._is_hurried or cause is not StopCause.LEFT
+            if self._wanted is None and not self._dead.is_set():
+                self._wanted = cause, is_told
+                self._wake()
+            return []
 
     def write(self, data: bytes) -> None:
         """Write to its stdin, and return when it has taken all. BrokenPipeError: it is gone, and not because of us."""
