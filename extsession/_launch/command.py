@@ -150,11 +150,13 @@ class _SignedPopen(subprocess.Popen):  # type: ignore[type-arg]
     meanwhile for so long that the program has left orphans, which nobody could tell whose they are.
     """
 
-    signature = 0
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.signature = marks.new_signature()
+        super().__init__(*arguments, **options)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "pid" and value:
-            self.__dict__["signature"] = marks.sign(value, marks.new_signature())
+            self.__dict__["signature"] = marks.sign(value, self.signature)
         super().__setattr__(name, value)
 
 
