@@ -9,18 +9,57 @@ from .call import Call
 from .core import Core
 
 
-class ResultsCore:
+class EndOfCall:
+    """How a call ended, of a session of whatever kind. The facts are there when it is complete."""
+
+    _call: Any
+
+    @property
+    def number(self) -> int:
+        """The call's number in its session, from 1."""
+        number: int = self._call.number
+        return number
+
+    @property
+    def completion(self) -> Any:
+        """The Completion: outcome, error, usage, steps of the ladder, what became of the session."""
+        if self._call.completion is None:
+            raise NotReady(f"call {self._call.number} is not complete yet")
+        return self._call.completion
+
+    @property
+    def outcome(self) -> Any:
+        return self.completion.outcome
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the code raised, or what ended the call before its end; None if it went well."""
+        _ = self.completion
+        error: BaseException | None = self._call.error
+        return error
+
+    def raise_for_error(self) -> None:
+        """Raise `error` if there is one."""
+        error = self.error
+        if error is not None:
+            raise error
+
+    @property
+    def dropped(self) -> int:
+        """Bytes of output over the limit, which were not kept."""
+        dropped: int = self._call.output.dropped
+        return dropped
+
+
+class ResultsCore(EndOfCall):
     """What a call has given, for both colours. Text and errors are there when the call is complete."""
+
+    _call: Call
 
     def __init__(self, core: Core, call: Call) -> None:
         self._core = core
         self._call = call
         self._position = 0
-
-    @property
-    def number(self) -> int:
-        """The call's number in its session, from 1."""
-        return self._call.number
 
     @property
     def source(self) -> str:
@@ -32,17 +71,6 @@ class ResultsCore:
         return self._call.is_done
 
     @property
-    def completion(self) -> Any:
-        """The Completion: outcome, error, usage, what became of the session."""
-        if self._call.completion is None:
-            raise NotReady(f"call {self._call.number} is not complete yet")
-        return self._call.completion
-
-    @property
-    def outcome(self) -> Any:
-        return self.completion.outcome
-
-    @property
     def usage(self) -> Any:
         """Usage of the call: wall and CPU seconds, peak memory of the session in bytes."""
         return self.completion.usage
@@ -52,18 +80,6 @@ class ResultsCore:
         """The status that SystemExit asked for, or that the process ended with."""
         code: int | None = self.completion.exit_code
         return code
-
-    @property
-    def error(self) -> BaseException | None:
-        """What the code raised, or what ended the call; None if it went well."""
-        _ = self.completion
-        return self._call.error
-
-    def raise_for_error(self) -> None:
-        """Raise `error` if there is one."""
-        error = self.error
-        if error is not None:
-            raise error
 
     @property
     def stdout(self) -> str:
@@ -102,11 +118,6 @@ class ResultsCore:
     def displays(self) -> tuple[Any, ...]:
         """Rich output (RichOutput), where the session was asked for it."""
         return tuple(self._call.output.displays)
-
-    @property
-    def dropped(self) -> int:
-        """Bytes of output over the limit, which were not kept."""
-        return self._call.output.dropped
 
     @property
     def repr(self) -> str | None:

@@ -11,10 +11,7 @@ def open_like(fd: int) -> tuple[int, int]:
     import pty
     import termios
 
-    try:
-        ours, theirs = pty.openpty()
-    except OSError:
-        raise
+    ours, theirs = pty.openpty()
     try:
         termios.tcsetattr(theirs, termios.TCSANOW, termios.tcgetattr(fd))
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))

@@ -11,7 +11,7 @@ from typing import Any
 from .._engine import ansi
 from .._engine.completion import Completion, Outcome, Step
 from .._engine.output import Output, OutputChunk
-from ..errors import NotReady
+from .._engine.results import EndOfCall
 from .definitions import Tags
 
 #: of `Output`: a terminal has one stream for all
@@ -51,22 +51,20 @@ class Call:
         self.callbacks: list[Callable[[Call], Any]] | None = []  # under the lock; None: they were called
 
 
-class TerminalResults:
+class TerminalResults(EndOfCall):
     """The results of one `execute()`. They arrive by themselves; `wait()` returns when they are complete.
 
     Accessors raise NotReady, which is a ValueError, until then; but for `partial`, `raw_partial` and the iteration.
+    `error` is None if the call came to its end, whatever its status.
     """
+
+    _call: Call
 
     def __init__(self, call: Call, pump: Any) -> None:
         self._call = call
         self._pump = pump
 
     # how it went
-
-    @property
-    def number(self) -> int:
-        """The call's number in its session, from 1."""
-        return self._call.number
 
     @property
     def source(self) -> str:
@@ -86,18 +84,6 @@ class TerminalResults:
         return self
 
     @property
-    def completion(self) -> Completion:
-        """Outcome, steps of the ladder, what became of the session."""
-        found = self._call.completion
-        if found is None:
-            raise NotReady(f"call {self.number} is not complete yet")
-        return found
-
-    @property
-    def outcome(self) -> Outcome:
-        return self.completion.outcome
-
-    @property
     def timed_out(self) -> bool:
         return self.outcome is Outcome.TIMED_OUT
 
@@ -109,18 +95,6 @@ class TerminalResults:
         """
         completion = self.completion
         return self._call.status if completion.survived else completion.exit_code
-
-    @property
-    def error(self) -> BaseException | None:
-        """What ended the call before its end; None if it came to its end, whatever its status."""
-        _ = self.completion
-        return self._call.error
-
-    def raise_for_error(self) -> None:
-        """Raise `error` if there is one."""
-        error = self.error
-        if error is not None:
-            raise error
 
     # output
 
@@ -148,11 +122,6 @@ class TerminalResults:
     def late_output(self) -> str:
         """What was printed since, while nothing ran: by processes that were left in the background."""
         return self._text(self._call.output.joined("stdout", True))
-
-    @property
-    def dropped(self) -> int:
-        """Bytes of output over the limit, which were not kept."""
-        return self._call.output.dropped
 
     def wait_for(self, text: str, timeout: float | None = None) -> str:
         """Return the output so far as soon as `text` is in it, such as a question that is to be answered.

@@ -31,6 +31,12 @@ from extsession._engine.ansi import plain, without_escapes
         ("\x1b]no end", "no end"),
         ("\x1b[31\nm", "31\nm"),
         ("[31m is no sequence", "[31m is no sequence"),
+        ("\x1b[31mred\x1b[39m \x1b[1;4;38;2;1;2;3mx\x1b[0m", "red x"),
+        ("\x1b[2K\x1b[1A\x1b[?25lx\x1b[?25h", "x"),
+        ("\x1b]0;title\x07x\x1b]8;;http://a\x1b\\link\x1b]8;;\x1b\\", "xlink"),
+        ("\x1b(B\x1b7x\x1b8\x1bM\x1b=", "x"),
+        ("a[31mb", "a[31mb"),
+        ("\r\n\t", "\r\n\t"),
     ],
 )
 def test_sequences(text: str, expected: str) -> None:

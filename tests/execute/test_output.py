@@ -49,21 +49,6 @@ def test_the_same_however_it_is_cut(data: bytes, cuts: list[int], plain: bool) -
         assert whole.encode("utf-8", "surrogateescape") == data
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("\x1b[31mred\x1b[39m \x1b[1;4;38;2;1;2;3mx\x1b[0m", "red x"),
-        ("\x1b[2K\x1b[1A\x1b[?25lx\x1b[?25h", "x"),
-        ("\x1b]0;title\x07x\x1b]8;;http://a\x1b\\link\x1b]8;;\x1b\\", "xlink"),
-        ("\x1b(B\x1b7x\x1b8\x1bM\x1b=", "x"),
-        ("a[31mb", "a[31mb"),
-        ("\r\n\t", "\r\n\t"),
-    ],
-)
-def test_escape_sequences(text: str, wanted: str) -> None:
-    assert without_escapes(text) == wanted
-
-
 @pytest.mark.parametrize("colored", [True, False])
 def test_colored_is_about_the_text(program: Any, colored: bool) -> None:
     source = r"""
