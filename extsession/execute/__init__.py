@@ -1,8 +1,8 @@
 """Run commands the way a test tool needs it: a request in, output while it runs, an outcome out.
 
 Lives here: what a command is (`request`, `redact`), what came of it (`api`, `errors`), where and with what environment
-it runs (`environment`, `lookup`), how it is shown (`show`), and who runs it (`local_sub_process`, `aio`, `session`).
-The names are those of tox's execution system. See docs/execute.md.
+it runs (`environment`, `lookup`), how it is shown and kept (`show`, `text`, `records`), and who runs it
+(`local_sub_process` with `local_status`, `aio`, `session`). The names are those of tox's execution system. See docs/execute.md.
 """
 
 from __future__ import annotations

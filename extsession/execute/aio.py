@@ -14,7 +14,8 @@ import anyio.to_thread
 from .. import StopCause
 from .api import Attempts, ExecuteStatus, Outcome, judged
 from .errors import ExecuteError
-from .local_sub_process import LocalSubProcessExecute, LocalSubProcessStatus
+from .local_status import LocalSubProcessStatus
+from .local_sub_process import LocalSubProcessExecute
 from .request import ExecuteRequest
 from .session import SessionExecute
 
