@@ -86,6 +86,7 @@ class WarmCommand:
 
     def signal(self, number: int) -> None:
         if self._code is None:  # the warden keeps its number taken
+            self._process.warden.wake()  # it has to tell of the end
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 

@@ -2,7 +2,8 @@
 
 Lives here: what a command is (`request`, `redact`), what came of it (`api`, `errors`), where and with what environment
 it runs (`environment`, `lookup`), how it is shown and kept (`show`, `text`, `records`), and who runs it
-(`local_sub_process` with `local_status`, `aio`, `session`). The names are those of tox's execution system. See docs/execute.md.
+(`local_sub_process` with `local_status`, `aio`, `session`). The names are those of tox's execution system. See
+docs/execute.md.
 """
 
 from __future__ import annotations

@@ -270,6 +270,38 @@ def test_a_template_that_is_killed_is_replaced(warm: SessionExecute) -> None:
     assert (status.out, status.exit_code) == ("1\n", 0)
 
 
+def test_a_template_that_is_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is what it makes when it goes on: nobody wants it any more."""
+    from extsession import templates
+
+    monkeypatch.setattr("extsession._launch.warm_command._PATIENCE", 0.3)
+    executor = SessionExecute(preload=["email.message"])
+    request = ExecuteRequest([PYTHON, "-c", "print(1)"])
+    assert executor(request).metadata["extsession"] == "warm"
+    (template,) = [each for each in templates() if each.preload == ("email.message",)]
+    os.kill(template.pid, signal.SIGSTOP)
+    try:
+        status = executor(request)
+        assert (status.out, status.metadata["extsession"]) == ("1\n", "process")
+    finally:
+        os.kill(template.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_its_warden_is_killed_or_stopped(number: int) -> None:
+    """The kernel ends a command whose warden is killed; one that is stopped is woken when the command is stopped."""
+    executor = SessionExecute(preload=["email.charset"])
+    with executor.call(ExecuteRequest([PYTHON, "-c", "import time; print('on', flush=True); time.sleep(30)"])) as status:
+        while "on" not in status.out:
+            status.wait(0.01)
+        warden = psutil.Process(status.metadata["pid"]).parent()
+        assert warden is not None
+        os.kill(warden.pid, number)
+        if number == signal.SIGKILL:
+            assert status.wait(10) == -9
+    assert status.exit_code in (-9, -2, 1)
+
+
 def test_nothing_of_it_outlives_a_controller_that_is_killed() -> None:
     source = f"""
 import sys

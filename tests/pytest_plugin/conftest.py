@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 # runs in this process forget what they were the first to import: it would be there twice
-from extsession.pytest_plugin import collect, elsewhere, sessions, usage, workers  # noqa: F401
+from extsession.pytest_plugin import collect, elsewhere, one_test, sessions, usage, workers  # noqa: F401
 from extsession.pytest_plugin._inner import worker  # noqa: F401
 
 #: plugins that change what the runs would show; the suite's own options are not theirs
